@@ -1,0 +1,43 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Generated episodes, packed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from oumi_deploy.episodes.generator import ReleaseParameters, stream_episodes
+from oumi_deploy.episodes.packed import Episodes, concatenate, episodes_of_frame
+from oumi_deploy.errors import DeployError
+
+
+def generate_sample(
+    count: int, seed: int, parameters: Mapping[str, Any] | None = None
+) -> Episodes:
+    """Generates releases and packs them.
+
+    Args:
+        count: Number of episodes, 1 or more.
+        seed: Seed; the first episodes of a larger sample are those of a smaller one.
+        parameters: Fields of `ReleaseParameters` that differ from their defaults.
+
+    Raises:
+        DeployError: If a parameter is unknown or impossible.
+    """
+    try:
+        release = ReleaseParameters(**(parameters or {}))
+    except TypeError as error:
+        raise DeployError(f"parameters: {error}") from error
+    chunks = stream_episodes(count, seed, release)
+    return concatenate([episodes_of_frame(chunk, "generated episodes") for chunk in chunks])

@@ -1,0 +1,119 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The scoring rules, the same for every policy and rule.
+
+Decisions are taken at canary observations; an episode is rolled back at its first ROLLBACK.
+Unlabelled episodes are not scored. Where the log ends in ROLLBACK, a policy that gets there
+without rolling back is counted as censored: nobody knows what would have come of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.schema import UNKNOWN
+from oumi_deploy.problem.rewards import Action, Rewards, step_costs
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One row a scored thing: an episode, or with `per_observation` a canary observation.
+
+    Attributes:
+        episode: Number of the episode, int64 of shape (n,).
+        bad: Whether it is bad, bool of shape (n,).
+        rolled_back: Whether the policy rolled back, bool of shape (n,).
+        delay_steps: Decisions before the ROLLBACK, float64, NaN without one.
+        delay_minutes: Minutes from the first canary observation to the ROLLBACK, float64, NaN
+            without one or without timestamps.
+        reward: The table's reward, float64.
+        reward_with_delay: The same less the step costs, float64.
+        n_censored: Things not scored because their end is unknown.
+        n_unlabelled: Things not scored because nobody knows their label.
+    """
+
+    episode: np.ndarray
+    bad: np.ndarray
+    rolled_back: np.ndarray
+    delay_steps: np.ndarray
+    delay_minutes: np.ndarray
+    reward: np.ndarray
+    reward_with_delay: np.ndarray
+    n_censored: int
+    n_unlabelled: int
+
+
+def score(
+    episodes: Episodes, actions: np.ndarray, rewards: Rewards, per_observation: bool = False
+) -> Scores:
+    """Scores the actions taken at every decision.
+
+    Args:
+        episodes: The episodes.
+        actions: Action at each canary observation, int of shape (n_decisions,).
+        rewards: What decisions pay.
+        per_observation: Whether each canary observation counts as one decision of its own.
+    """
+    starts, ends = episodes.canary_offsets[:-1], episodes.canary_offsets[1:]
+    n_decisions = int(ends[-1])
+    of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
+    if per_observation:
+        episode, stop, begin, last = of, np.arange(n_decisions), np.arange(n_decisions), ends[of] - 1
+        rolled_back = actions == Action.ROLLBACK
+    else:
+        episode, begin, last = np.arange(len(episodes)), starts, ends - 1
+        stop = _first_rollback(actions, starts)
+        rolled_back = stop < n_decisions
+        stop = np.where(rolled_back, stop, last)
+    labels = episodes.labels[episode]
+    known = labels != UNKNOWN
+    censored = known & ~rolled_back & episodes.rolled_back[episode] & (stop == last)
+    reward = rewards.table()[np.maximum(labels, 0), rolled_back.astype(int)]
+    waited = _waiting_costs(episodes, rewards, begin, stop) * (labels == 1)
+    minutes = episodes.column("timestamp")[episodes.canary_rows] / 60.0
+    kept = known & ~censored
+
+    def column(values: np.ndarray) -> np.ndarray:
+        return values[kept]
+
+    delay = np.where(rolled_back, stop - begin, np.nan)
+    return Scores(
+        episode=column(episode),
+        bad=column(labels == 1),
+        rolled_back=column(rolled_back),
+        delay_steps=column(delay),
+        delay_minutes=column(np.where(rolled_back, minutes[stop] - minutes[begin], np.nan)),
+        reward=column(reward),
+        reward_with_delay=column(reward - waited),
+        n_censored=int(censored.sum()),
+        n_unlabelled=int((~known).sum()),
+    )
+
+
+def _first_rollback(actions: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Returns each episode's first decision to roll back, n_decisions where there is none."""
+    n = len(actions)
+    at = np.where(actions == Action.ROLLBACK, np.arange(n), n)
+    return np.minimum.reduceat(at, starts)
+
+
+def _waiting_costs(
+    episodes: Episodes, rewards: Rewards, begin: np.ndarray, stop: np.ndarray
+) -> np.ndarray:
+    """Returns the cost on a bad release of every CONTINUE from `begin` until before `stop`."""
+    costs = step_costs(rewards, episodes.column("canary_share")[episodes.canary_rows])
+    paid = np.concatenate([[0.0], np.cumsum(costs)])
+    return paid[stop] - paid[begin]

@@ -1,0 +1,139 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Deep Q-learning over replayed transitions: plain or double, with a target network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from oumi_deploy.learning.network import FlatNetwork, QNetwork
+
+
+@dataclass(frozen=True)
+class DQNRule:
+    """The terms of the update.
+
+    Attributes:
+        double: Whether the learnt network picks the next action and the target network values it
+            (van Hasselt et al., 2016), or the target network does both (Mnih et al., 2015).
+        target_network: `hard` copies the network every `target_update_steps`, `soft` moves the
+            target by `target_tau` after each step, `none` uses the learnt network itself.
+        target_update_steps: Gradient steps between hard copies.
+        target_tau: Share of the way of a soft update.
+        loss: `huber` (linear beyond `huber_delta`) or `squared`.
+        huber_delta: In units of scaled rewards.
+        cql_weight: Weight of the conservative term (Kumar et al., 2020).
+        max_grad_norm: Bound on the gradient's norm, 0 for none.
+    """
+
+    double: bool = True
+    target_network: Literal["hard", "soft", "none"] = "hard"
+    target_update_steps: int = 100
+    target_tau: float = 0.005
+    loss: Literal["huber", "squared"] = "huber"
+    huber_delta: float = 1.0
+    cql_weight: float = 0.0
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Decisions to learn from, n of them; rewards are divided by the network's scale.
+
+    Attributes:
+        inputs: Encoded states, then the states that follow CONTINUE, shape (2 n, n_inputs).
+        rewards: Of CONTINUE and of ROLLBACK, shape (n, 2).
+        discounts: Of what follows CONTINUE, shape (n,).
+        learnt: 1 where an action's outcome is known, else 0, shape (n, 2).
+        logged: 1 at the action of the log, shape (n, 2).
+    """
+
+    inputs: torch.Tensor
+    rewards: torch.Tensor
+    discounts: torch.Tensor
+    learnt: torch.Tensor
+    logged: torch.Tensor
+
+
+class DQN:
+    """Learns a Q-network from batches of decisions.
+
+        y(CONTINUE) = r + discount * Q_target(s', argmax_a Q(s', a))     (double)
+        y(ROLLBACK) = r
+        L = mean over the batch of  sum_a loss(Q(s, a) - y(a)) over the known actions
+            + cql_weight * (log sum_a exp Q(s, a) - Q(s, logged action))
+
+    Args:
+        network: The network, changed in place.
+        rule: The terms of the update.
+        optimizer_step: Applies the gradients that stand in the parameters.
+    """
+
+    def __init__(self, network: QNetwork, rule: DQNRule, optimizer_step: Callable[[], object]):
+        self.rule = rule
+        self.flat = FlatNetwork(network)
+        self.target = self.flat.values.clone()
+        self._target_layers = self.flat.split(self.target)
+        self._optimizer_step = optimizer_step
+        self.n_updates = 0
+
+    @torch.no_grad()
+    def update(self, batch: Batch) -> torch.Tensor:
+        """Does one gradient step.
+
+        Returns:
+            The loss without the conservative term, a tensor of no dimensions.
+        """
+        n = len(batch.discounts)
+        q, seen = self.flat.forward(batch.inputs if self._online_next else batch.inputs[:n])
+        target = batch.rewards.clone()
+        target[:, 0].addcmul_(batch.discounts, self._next_value(batch.inputs[n:], q[n:]))
+        error = (q[:n] - target).mul_(batch.learnt)
+        slope = error
+        if self.rule.loss == "huber":
+            slope = error.clamp(-self.rule.huber_delta, self.rule.huber_delta)
+        # Half the square inside delta, linear outside: slope * (error - slope / 2) is both.
+        loss = torch.dot(slope.reshape(-1), (error - slope / 2).reshape(-1)) / n
+        if self.rule.cql_weight:
+            slope = slope + self.rule.cql_weight * (torch.softmax(q[:n], 1) - batch.logged)
+        self.flat.backward(slope / n, [x[:n] for x in seen])
+        if self.rule.max_grad_norm:
+            norm = self.flat.grads.norm()
+            self.flat.grads.mul_((self.rule.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self._optimizer_step()
+        self.n_updates += 1
+        self._move_target()
+        return loss
+
+    @property
+    def _online_next(self) -> bool:
+        return self.rule.double or self.rule.target_network == "none"
+
+    def _next_value(self, following: torch.Tensor, online: torch.Tensor) -> torch.Tensor:
+        if self.rule.target_network == "none":
+            return online.amax(1)
+        target_q, _ = self.flat.forward(following, self._target_layers)
+        if not self.rule.double:
+            return target_q.amax(1)
+        return target_q.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
+
+    def _move_target(self) -> None:
+        if self.rule.target_network == "soft":
+            self.target.lerp_(self.flat.values, self.rule.target_tau)
+        elif self.rule.target_network == "hard":
+            if self.n_updates % self.rule.target_update_steps == 0:
+                self.target.copy_(self.flat.values)

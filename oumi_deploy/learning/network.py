@@ -1,0 +1,168 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The neural Q-function and its gradient, written out.
+
+For networks this small the bookkeeping of automatic differentiation costs more than the
+arithmetic. The chain rule through linear layers and ReLUs is five lines, so it stands here, and
+a test holds it against autograd.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class QNetwork(nn.Module):
+    """A multi-layer perceptron with one output an action.
+
+    Dueling (Wang et al., 2016) has a value and the actions' advantages as outputs, on a shared
+    trunk: Q(s, a) = V(s) + A(s, a) - mean_b A(s, b).
+
+    Args:
+        n_inputs: Length of an encoded state.
+        hidden_sizes: Units of each hidden layer.
+        n_actions: Number of actions.
+        dueling: Whether the outputs are a value and advantages.
+        scale: Q-values are the outputs times this, so that the network learns numbers near 1.
+    """
+
+    combine: torch.Tensor
+    """Outputs to actions, shape (n_outputs, n_actions)."""
+
+    def __init__(
+        self,
+        n_inputs: int,
+        hidden_sizes: Sequence[int],
+        n_actions: int = 2,
+        dueling: bool = False,
+        scale: float = 1.0,
+    ):
+        super().__init__()
+        sizes = [n_inputs, *hidden_sizes, n_actions + dueling]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.scale = scale
+        actions = torch.eye(n_actions)
+        advantages = actions - 1.0 / n_actions
+        combine = torch.cat([torch.ones(1, n_actions), advantages]) if dueling else actions
+        self.register_buffer("combine", combine, persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns Q-values of shape (n, n_actions) in double precision, inputs (n, n_inputs).
+
+        The doubled precision makes this and the numpy export agree to the last digits shown.
+        """
+        hidden = inputs.double()
+        for layer in self.layers[:-1]:
+            hidden = torch.relu(_double_linear(layer, hidden))
+        return _double_linear(self.layers[-1], hidden) @ self.combine.double() * self.scale
+
+    def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns (weight, bias) of an equal plain network, dueling and scale folded in.
+
+        Weights are of shape (n_out, n_in), biases of shape (n_out,).
+        """
+        layers = [
+            (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
+            for layer in self.layers
+        ]
+        fold = self.combine.cpu().double().numpy().T * self.scale
+        weight, bias = layers[-1]
+        return [*layers[:-1], (fold @ weight, fold @ bias)]
+
+
+def _double_linear(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    assert isinstance(layer, nn.Linear)
+    return nn.functional.linear(inputs, layer.weight.double(), layer.bias.double())
+
+
+class FlatNetwork:
+    """A network's weights as one vector, with forward and backward passes that allocate nothing.
+
+    Args:
+        network: The network; its parameters become views of `values`, their gradients of `grads`.
+
+    Attributes:
+        values: All weights, shape (n_weights,).
+        grads: Their gradient, same shape.
+    """
+
+    def __init__(self, network: QNetwork):
+        parameters = list(network.parameters())
+        self.values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.grads = torch.zeros_like(self.values)
+        at = 0
+        for parameter in parameters:
+            end = at + parameter.numel()
+            parameter.data = self.values[at:end].view_as(parameter)
+            parameter.grad = self.grads[at:end].view_as(parameter)
+            at = end
+        self._combine = None if network.combine.shape[0] == network.combine.shape[1] else (
+            network.combine
+        )
+        self._shapes = [layer.weight.shape for layer in network.layers]  # pyright: ignore
+        self._layers = self.split(self.values)
+        self._slots = self.split(self.grads)
+
+    def split(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Returns (weight, bias) views of a vector laid out as `values` is."""
+        layers, at = [], 0
+        for n_out, n_in in self._shapes:
+            weight = flat[at : at + n_out * n_in].view(n_out, n_in)
+            at += n_out * n_in
+            layers.append((weight, flat[at : at + n_out]))
+            at += n_out
+        return layers
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        layers: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Returns scaled Q-values (n, n_actions) and the inputs of every layer.
+
+        Args:
+            inputs: Encoded states, shape (n, n_inputs).
+            layers: Other weights than the network's own, from `split`.
+        """
+        layers = self._layers if layers is None else layers
+        seen = [inputs]
+        for weight, bias in layers[:-1]:
+            seen.append(torch.addmm(bias, seen[-1], weight.t()).relu_())
+        weight, bias = layers[-1]
+        outputs = torch.addmm(bias, seen[-1], weight.t())
+        return (outputs if self._combine is None else outputs @ self._combine), seen
+
+    def backward(self, error: torch.Tensor, seen: Sequence[torch.Tensor]) -> None:
+        """Writes the gradient of the weights to `grads`.
+
+        With g = dL/d(output of a layer) and x its input: dL/dW = g^T x, dL/db = sum g,
+        dL/dx = g W, and a ReLU passes what was positive.
+
+        Args:
+            error: dL/dQ, shape (n, n_actions).
+            seen: The inputs of every layer, from `forward`.
+        """
+        gradient = error if self._combine is None else error @ self._combine.t()
+        for i in range(len(self._layers) - 1, -1, -1):
+            weight_grad, bias_grad = self._slots[i]
+            torch.mm(gradient.t(), seen[i], out=weight_grad)
+            torch.sum(gradient, 0, out=bias_grad)
+            if i:
+                gradient = torch.ops.aten.threshold_backward(
+                    torch.mm(gradient, self._layers[i][0]), seen[i], 0
+                )

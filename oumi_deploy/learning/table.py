@@ -1,0 +1,151 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tabular Q-learning.
+
+A table is a float32 array of shape (n_cells, n_actions); `counts` of the same shape says how
+often each entry was learnt from.
+"""
+
+import numpy as np
+
+from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.problem.rewards import Action
+
+
+class ReplayedTable:
+    """Expected backups over logged episodes: one pass moves every cell towards its mean target.
+
+    For a cell c, with the mean over the n(c, a) decisions in it whose outcome is known,
+
+        Q(c, a) <- Q(c, a) + lr * (mean_i [r_i + discount_i * max_b Q(c'_i, b)] - Q(c, a))
+
+    which is what one-step Q-learning does in expectation, without its noise (Watkins and Dayan,
+    1992). The immediate rewards' means are formed once.
+
+    Args:
+        table: Q-values, float32 of shape (n_cells, n_actions), learnt in place.
+        counts: Decisions behind each entry, float32 of the same shape, filled in place.
+        cells: Cell of each decision, int64 of shape (n,).
+        transitions: Their outcomes, length n.
+    """
+
+    def __init__(
+        self, table: np.ndarray, counts: np.ndarray, cells: np.ndarray, transitions: Transitions
+    ):
+        self.table = table
+        n_cells = len(table)
+        learnt = {
+            Action.CONTINUE: (transitions.learn_continue, transitions.continue_reward),
+            Action.ROLLBACK: (transitions.learn_rollback, transitions.rollback_reward),
+        }
+        self._mean_reward = np.zeros(table.shape)
+        n_learnt = np.zeros(table.shape)
+        for action, (known, reward) in learnt.items():
+            n_learnt[:, action] = np.bincount(cells[known], minlength=n_cells)
+            total = np.bincount(cells[known], weights=reward[known], minlength=n_cells)
+            self._mean_reward[:, action] = total / np.maximum(n_learnt[:, action], 1)
+        counts[:] = n_learnt
+        self._visited = n_learnt > 0
+        goes_on = np.flatnonzero(transitions.learn_continue & (transitions.continue_discount > 0))
+        self._from = cells[goes_on]
+        self._to = cells[transitions.next_decision[goes_on]]
+        n_continue = np.maximum(n_learnt[:, Action.CONTINUE], 1)
+        self._weight = transitions.continue_discount[goes_on] / n_continue[self._from]
+
+    def sweep(self, learning_rate: float) -> float:
+        """Does one pass over all decisions.
+
+        Returns:
+            Mean absolute change of the targets' distance, over the visited entries.
+        """
+        target = self._mean_reward.copy()
+        if len(self._from):
+            value = self.table.max(axis=1).astype(np.float64)
+            target[:, Action.CONTINUE] += np.bincount(
+                self._from, weights=self._weight * value[self._to], minlength=len(target)
+            )
+        error = np.where(self._visited, target - self.table, 0.0)
+        self.table += learning_rate * error
+        return float(np.abs(error).sum() / max(self._visited.sum(), 1))
+
+
+def q_learning_update(
+    table: np.ndarray,
+    counts: np.ndarray,
+    cell: int,
+    action: int,
+    reward: float,
+    next_cell: int | None,
+    learning_rate: float,
+    discount: float,
+) -> float:
+    """The textbook update after one step in the environment, in place.
+
+        Q(c, a) <- Q(c, a) + lr * (r + discount * max_b Q(c', b) - Q(c, a))
+
+    Args:
+        table: Q-values, shape (n_cells, n_actions).
+        counts: Updates of each entry so far, same shape.
+        cell: Cell of the state the action was taken in.
+        action: The action.
+        reward: What it paid.
+        next_cell: Cell it led to, None at the end.
+        learning_rate: Step towards the target, above 0 and at most 1.
+        discount: Factor on what follows.
+
+    Returns:
+        The temporal difference before the update.
+    """
+    following = 0.0 if next_cell is None else discount * float(table[next_cell].max())
+    difference = reward + following - float(table[cell, action])
+    table[cell, action] += learning_rate * difference
+    counts[cell, action] += 1
+    return difference
+
+
+def fill_unvisited(table: np.ndarray, counts: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Gives each entry never learnt from the mean of the nearest that were, in place.
+
+    Nearest is by steps between bins, missing counting as one step from every bin. Without this
+    a state nobody has seen would have Q-values of 0, a tie that says nothing.
+
+    Args:
+        table: Q-values, shape (prod(shape), n_actions).
+        counts: Updates of each entry, same shape.
+        shape: Bins of each feature, the last of which is missing.
+    """
+    for action in range(table.shape[1]):
+        values = table[:, action].reshape(shape).astype(np.float64)
+        known = counts[:, action].reshape(shape) > 0
+        if not known.any():
+            continue
+        while not known.all():
+            total, weight = np.zeros(shape), np.zeros(shape)
+            for axis in range(len(shape)):
+                _add_neighbours(total, np.where(known, values, 0.0), axis)
+                _add_neighbours(weight, known.astype(np.float64), axis)
+            reached = ~known & (weight > 0)
+            values[reached] = total[reached] / weight[reached]
+            known |= reached
+        table[:, action] = values.reshape(-1)
+
+
+def _add_neighbours(total: np.ndarray, values: np.ndarray, axis: int) -> None:
+    """Adds to each cell what its neighbours along one feature have."""
+    total, values = np.moveaxis(total, axis, 0), np.moveaxis(values, axis, 0)
+    total[1:-1] += values[:-2]
+    total[:-2] += values[1:-1]
+    total[:-1] += values[-1]
+    total[-1] += values[:-1].sum(axis=0)

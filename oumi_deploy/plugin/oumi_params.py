@@ -1,0 +1,60 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which of Oumi's own training parameters mean something here; the others are refused by name."""
+
+from oumi.core.configs import TrainingConfig, TrainingParams
+from oumi.core.distributed import is_distributed
+
+from oumi_deploy.errors import DeployError
+
+_NEVER = {
+    "use_peft": "there is no adapter to train",
+    "enable_gradient_checkpointing": "the networks are too small to need it",
+    "mixed_precision_dtype": "training is in single precision",
+    "compile": "the update is written out by hand",
+    "metrics_function": "the scoring rules are the library's",
+    "label_ignore_index": "labels are not tokens",
+}
+_TABLE = {
+    "optimizer": "a table moves towards its targets by the learning rate",
+    "weight_decay": "a table has no weights",
+    "gradient_accumulation_steps": "a table has no gradients",
+}
+_NO_BATCHES = "a table learns from a pass over all decisions, or in the environment from one step"
+
+
+def refuse_idle_params(params: TrainingParams, config: TrainingConfig | None, table: bool) -> None:
+    """Raises DeployError for a parameter that was set and would have no effect.
+
+    A parameter counts as set where it differs from Oumi's default.
+    """
+    unset = TrainingParams()
+    idle = {**_NEVER, **(_TABLE if table else {})}
+    if table:
+        idle["per_device_train_batch_size"] = _NO_BATCHES
+    for name, why in idle.items():
+        if getattr(params, name) != getattr(unset, name):
+            raise DeployError(f"training.{name} has no effect here ({why}): take it out")
+    if is_distributed():
+        raise DeployError("training runs in one process: start it with plain `oumi train`")
+    if config is not None and (config.fsdp.enable_fsdp or config.deepspeed.enable_deepspeed):
+        raise DeployError("fsdp and deepspeed have no effect here: take them out")
+    if table and not 0 < params.learning_rate <= 1:
+        raise DeployError(
+            f"training.learning_rate: {params.learning_rate:g} is not above 0 and at most 1, the "
+            "share of the way to its target that a table moves"
+        )
+    if not table and params.learning_rate <= 0:
+        raise DeployError(f"training.learning_rate: {params.learning_rate:g} is not above 0")

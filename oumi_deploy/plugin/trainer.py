@@ -1,0 +1,475 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The trainer that the plugin puts in the place of Oumi's for deployment policies.
+
+It is Oumi's own trainer (its optimiser, learning-rate schedules, callbacks, logging and
+telemetry) with another loop: a step of it is a step of one of our learners.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from oumi.core.configs import TrainingConfig, TrainingParams
+from oumi.core.trainers.oumi_trainer import Trainer as OumiTrainer
+from oumi.core.trainers.oumi_trainer import TrainingState
+from oumi.utils.io_utils import save_json
+from oumi.utils.logging import logger
+from tqdm.auto import tqdm
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.rows import from_rows
+from oumi_deploy.errors import DeployError
+from oumi_deploy.files import replace_when_done
+from oumi_deploy.evaluation.metrics import point_figures
+from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.learning.dqn import DQN
+from oumi_deploy.learning.learners import (
+    Learner,
+    LoggedNetwork,
+    LoggedTable,
+    explore_with_network,
+    explore_with_table,
+    play_environment,
+    rule_of,
+    transitions_of,
+)
+from oumi_deploy.learning.replay import Replay
+from oumi_deploy.learning.settings import read_settings
+from oumi_deploy.learning.table import ReplayedTable, fill_unvisited
+from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.plugin.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
+from oumi_deploy.plugin.dataset import rows_of
+from oumi_deploy.plugin.errors import as_config_error
+from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
+from oumi_deploy.plugin.oumi_params import refuse_idle_params
+from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.problem.bins import table_shape
+from oumi_deploy.problem.encoder import encode_episodes, fit_encoder, require_columns
+from oumi_deploy.problem.environment import DeploymentEnvironment
+
+TRAINER_NAME = "deployment"
+POLICY_FILE = "deployment_policy_model.json"
+CURVE_FILE = "learning_curve.json"
+TELEMETRY_FILE = "telemetry_rank0000.json"
+
+WATCHED = 500
+"""Training episodes that the learning curve is measured on where there is no validation split."""
+
+
+class DeploymentTrainer(OumiTrainer):
+    """Trains a table or a network of Q-values on deployment episodes.
+
+    `training.max_steps`, `logging_steps`, `save_steps` and `eval_steps` count
+
+    - passes over all decisions, for a table on logged episodes;
+    - gradient steps on `per_device_train_batch_size` decisions, for a network on them;
+    - episodes of the environment, for either in it.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        processing_class: Any,
+        args: TrainingParams,
+        train_dataset: Any,
+        eval_dataset: Any = None,
+        training_config: TrainingConfig | None = None,
+        config: TrainingConfig | None = None,
+        callbacks: list[Any] | None = None,
+        **unused: Any,
+    ):
+        """Reads the settings, encodes the episodes and builds the model.
+
+        Args:
+            model: A `DeploymentQTable` or `DeploymentQNetwork`, new or loaded.
+            processing_class: None; episodes are not text.
+            args: Oumi's training parameters, with our settings in `trainer_kwargs`.
+            train_dataset: Rows of episodes.
+            eval_dataset: Rows of episodes, or None.
+            training_config: The whole config.
+            config: The same, from Oumi's own trainer type.
+            callbacks: Called at each step and log.
+            **unused: What Oumi passes on for other trainers.
+
+        Raises:
+            DeployConfigError: If a setting, a parameter or the data cannot be used.
+        """
+        with as_config_error():
+            if not isinstance(model, DeploymentModel):
+                raise DeployError(
+                    "model.model_name: the deployment trainer trains deployment:table or "
+                    f"deployment:network, not a {type(model).__name__}"
+                )
+            plain = {k: v for k, v in args.trainer_kwargs.items() if k != "trainer"}
+            self._refit = model.encoder is None
+            if not self._refit and "state" not in plain:
+                plain["state"] = list(model.encoder.names)
+        with as_config_error("training.trainer_kwargs"):
+            self.settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
+        with as_config_error():
+            refuse_idle_params(args, training_config, isinstance(model, DeploymentQTable))
+        with as_config_error("data.train"):
+            self.episodes = from_rows(rows_of(train_dataset))
+            self.episodes.require_both_classes()
+            self._build(model, args)
+        with as_config_error("data.validation"):
+            self.watched = self._watch(eval_dataset, model)
+        self.experience = self._gather_experience(model, args)
+        self.history: list[dict[str, float]] = []
+        self._last_eval: dict[str, float] = {}
+        super().__init__(
+            model=model,
+            processing_class=processing_class,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            config=config or training_config,
+        )
+        self.deployment_model = model
+        for group in self.optimizer.param_groups:
+            if group.get("fused") is False:
+                # Oumi asks for the fused kernel on CUDA alone; on a CPU it is faster too.
+                group["fused"] = True
+        self.learner = self._make_learner(model)
+        self._describe(model)
+
+    #
+    # Setting up
+    #
+    def _build(self, model: DeploymentModel, args: TrainingParams) -> None:
+        """Encodes the training split; a new model gets its state, a loaded one keeps it."""
+        if self._refit:
+            encoder = fit_encoder(self.settings.state, self.episodes)
+        elif model.encoder is not None and model.encoder.names == tuple(self.settings.state):
+            encoder = model.encoder
+            require_columns(encoder.state, self.episodes)
+        else:
+            raise DeployError(
+                "state differs from the loaded model's: take it out of trainer_kwargs"
+            )
+        self.features = encode_episodes(encoder.state, self.episodes)
+        if self._refit and isinstance(model, DeploymentQTable):
+            with as_config_error("model.model_kwargs"):
+                model.build(encoder, self.features)
+        elif self._refit and isinstance(model, DeploymentQNetwork):
+            scale = float(np.abs(self.settings.rewards.table()).max())
+            model.build(encoder, scale, args.seed)
+
+    def _watch(self, eval_dataset: Any, model: DeploymentModel) -> tuple[Episodes, np.ndarray]:
+        """Returns the episodes that the learning curve is measured on, and their features."""
+        assert model.encoder is not None
+        if eval_dataset is None:
+            chosen = np.random.default_rng(0).permutation(len(self.episodes))[:WATCHED]
+            episodes = self.episodes.select(np.sort(chosen))
+        else:
+            episodes = from_rows(rows_of(eval_dataset))
+            shared = _shared_groups(self.episodes, episodes)
+            if shared:
+                logger.warning(
+                    f"{len(shared)} groups are in the training and in the validation split, "
+                    f"{shared[0]} among them: the validation figures flatter"
+                )
+        require_columns(model.encoder.state, episodes)
+        return episodes, encode_episodes(model.encoder.state, episodes)
+
+    def _gather_experience(
+        self, model: DeploymentModel, args: TrainingParams
+    ) -> DeploymentEnvironment | Replay | Transitions:
+        """Returns what the settings let the Q-function learn from."""
+        assert model.encoder is not None
+        if self.settings.experience == "environment":
+            return play_environment(self.episodes, model.encoder, self.settings, args.data_seed)
+        transitions = transitions_of(self.episodes, self.settings)
+        if not isinstance(model, DeploymentQNetwork):
+            return transitions
+        return Replay(
+            model.encoder.standardise(self.features),
+            transitions,
+            batch_size=_batch_size(args),
+            scale=model.network.scale,
+            seed=args.data_seed,
+        )
+
+    def _make_learner(self, model: DeploymentModel) -> Learner:
+        """Joins model, optimiser and experience; called when Oumi has built the optimiser."""
+        s, seed, experience = self.settings, self.params.data_seed, self.experience
+        if isinstance(model, DeploymentQTable):
+            # numpy learns the table in place, and sees only memory of the host.
+            model.to("cpu")
+            table, counts = model.table.detach().numpy(), model.counts.numpy()
+            if isinstance(experience, DeploymentEnvironment):
+                cells = model.cells(experience.features)
+                return explore_with_table(experience, s, table, counts, cells, seed)
+            assert isinstance(experience, Transitions)
+            cells = model.cells(self.features)
+            return LoggedTable(ReplayedTable(table, counts, cells, experience))
+        assert isinstance(model, DeploymentQNetwork)
+        dqn = DQN(model.network, rule_of(s, self.max_norm or 0.0), self.optimizer.step)
+        if isinstance(experience, DeploymentEnvironment):
+            size, scale = _batch_size(self.params), model.network.scale
+            return explore_with_network(experience, s, dqn, scale, size, seed)
+        assert isinstance(experience, Replay)
+        return LoggedNetwork(dqn, experience.to(self.device))
+
+    def _describe(self, model: DeploymentModel) -> None:
+        self.fingerprint = self.episodes.fingerprint()
+        labels = self.episodes.labels
+        model.describe(
+            form=self.settings.form,
+            rewards=self.settings.rewards.as_dict(),
+            discount=self.settings.discount,
+            training_data={
+                "fingerprint": self.fingerprint,
+                "n_episodes": len(labels),
+                "n_groups": int(self.episodes.group_codes().max()) + 1,
+                "n_decisions": len(self.features),
+                "n_good": int((labels == 0).sum()),
+                "n_bad": int((labels == 1).sum()),
+                "n_unlabelled": int((labels < 0).sum()),
+            },
+            metrics={},
+            calibration=None,
+        )
+
+    #
+    # Training
+    #
+    def train(self, resume_from_checkpoint: str | None = None) -> None:
+        """Trains until `max_steps`, or else `num_train_epochs`, are done."""
+        if resume_from_checkpoint:
+            with as_config_error():
+                self._load_from_checkpoint(resume_from_checkpoint)
+        else:
+            self._log_training_config()
+        total = self._estimate_total_training_steps()
+        with tqdm(total=total, initial=self.state.global_step, desc="Training") as bar:
+            for stop in self._stops(total):
+                with self._telemetry_block("training steps"):
+                    outcome = self._run_until(stop, total, bar)
+                self._after_steps(outcome, total)
+        self._process_callbacks("on_train_end")
+        self.log(f"Training finished at step {self.state.global_step}.")
+
+    def _run_until(self, stop: int, total: int, bar: tqdm) -> dict[str, Any]:
+        outcome: dict[str, Any] = {}
+        paid: list[float] = []
+        while self.state.global_step < stop:
+            self._process_callbacks("on_step_begin")
+            step = self.state.global_step
+            rate = self.lr_scheduler.get_last_lr()[0]
+            outcome = self.learner.step(step, rate, self.settings.epsilon(step, total))
+            if "reward" in outcome:
+                paid.append(outcome["reward"])
+            self._step_schedule()
+            self.state.global_step += 1
+            self._process_callbacks("on_step_end")
+            bar.update(1)
+        outcome = {k: float(v) for k, v in outcome.items()}
+        if paid:
+            outcome["reward"] = float(np.mean(paid))
+        return {**outcome, "learning_rate": rate}
+
+    def _step_schedule(self) -> None:
+        if isinstance(self.deployment_model, DeploymentQTable):
+            # A table has no optimiser step; the schedule only asks whether one was taken.
+            self.optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
+        self.lr_scheduler.step()
+
+    def _stops(self, total: int) -> Iterator[int]:
+        """Yields the steps after which there is something to log, save or evaluate."""
+        p, per_epoch = self.params, self.steps_per_epoch
+        every = [n for n in (p.logging_steps, p.save_steps) if n > 0]
+        if self.eval_dataset is not None and p.eval_steps > 0:
+            every.append(int(p.eval_steps))
+        if p.save_epoch or p.eval_strategy == "epoch":
+            every.append(per_epoch)
+        while self.state.global_step < total:
+            step = self.state.global_step
+            first = [1] if step == 0 and p.logging_first_step else []
+            yield min([total, *first, *(step + n - step % n for n in every)])
+
+    def _after_steps(self, outcome: dict[str, Any], total: int) -> None:
+        p, step, per_epoch = self.params, self.state.global_step, self.steps_per_epoch
+        self.state.epoch = step // per_epoch
+        ended = step == total
+
+        def due(n: float) -> bool:
+            return n > 0 and step % n == 0
+
+        if due(p.logging_steps) or ended or (step == 1 and p.logging_first_step):
+            self._log_step(outcome)
+        evaluates = due(p.eval_steps) or (p.eval_strategy == "epoch" and due(per_epoch)) or ended
+        if self.eval_dataset is not None and evaluates:
+            self.evaluate()
+        if due(p.save_steps) or (p.save_epoch and due(per_epoch)):
+            self.save_state()
+
+    def _log_step(self, outcome: dict[str, Any]) -> None:
+        figures = self._figures()
+        metrics: dict[str, Any] = {
+            "train/loss": outcome["loss"],
+            "learning_rate": outcome["learning_rate"],
+            "epoch": self.state.epoch,
+            "global_step": self.state.global_step,
+        }
+        for name in ("reward", "epsilon"):
+            if name in outcome:
+                metrics[f"train/{name}"] = outcome[name]
+        place = "train" if self.eval_dataset is None else "val"
+        metrics |= {f"{place}/{k}": figures[k] for k in ("accuracy", "mean_reward_with_delay")}
+        metrics.update(self._process_callbacks("on_log", metrics))
+        self.history.append({k: float(v) for k, v in metrics.items()})
+        self.log_metrics(metrics, self.state.global_step)
+        self.telemetry.print_summary()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the experience."""
+        if isinstance(self.experience, DeploymentEnvironment):
+            return self.experience.n_starts
+        return self.experience.batches_per_epoch if isinstance(self.experience, Replay) else 1
+
+    def _estimate_total_training_steps(self) -> int:
+        if self.params.max_steps > 0:
+            return self.params.max_steps
+        return self.params.num_train_epochs * self.steps_per_epoch
+
+    #
+    # Evaluation
+    #
+    def evaluate(self) -> dict[str, float]:
+        """Scores the policy as it stands on the validation split."""
+        if self.eval_dataset is None:
+            raise ValueError("No evaluation dataset provided.")
+        figures = self._figures()
+        self._last_eval = figures
+        self.log_metrics({f"val/{k}": v for k, v in figures.items()}, self.state.global_step)
+        return figures
+
+    def get_last_eval_metrics(self) -> dict[str, Any]:
+        """Returns the validation figures that `oumi tune` chooses by.
+
+        Raises:
+            DeployConfigError: If the config names no validation split.
+        """
+        with as_config_error():
+            if self.eval_dataset is None:
+                raise DeployError("data.validation: tuning needs a validation split to choose by")
+        return self._last_eval or self.evaluate()
+
+    def _figures(self) -> dict[str, float]:
+        episodes, features = self.watched
+        model = self.deployment_model
+        assert model.encoder is not None
+        q_function = model.q_function()
+        if isinstance(q_function, TableQ):
+            fill_unvisited(q_function.table, q_function.counts, table_shape(q_function.edges))
+        actions = q_function.q_values(model.encoder, features).argmax(axis=1)
+        single = self.settings.form == "single"
+        return point_figures(score(episodes, actions, self.settings.rewards, single))
+
+    #
+    # Saving and resuming
+    #
+    def save_model(self, config: TrainingConfig, final: bool = True) -> None:
+        """Writes `pretrained/`, the policy file and the learning curve to the output folder."""
+        model = self.deployment_model
+        if isinstance(model, DeploymentQTable):
+            # The checkpoints hold the table as it was learnt, so that resuming is exact; cells
+            # that nothing was learnt for are filled in what is handed on.
+            fill_unvisited(
+                model.table.detach().numpy(), model.counts.numpy(), table_shape(model.edges)
+            )
+        figures = {k: v for k, v in self._last_eval.items() if math.isfinite(v)}
+        model.describe(metrics={"steps": self.state.global_step, "validation": figures})
+        super().save_model(config, final)
+        folder = Path(config.training.output_dir)
+        model.policy().save(folder / POLICY_FILE)
+        with replace_when_done(folder / CURVE_FILE) as draft:
+            draft.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
+        self.log(f"Policy saved to {folder / POLICY_FILE}.")
+
+    def save_state(self) -> None:
+        """Writes `checkpoint-<step>`, from which a run resumes exactly."""
+        folder = checkpoint_path(self.params.output_dir, self.state.global_step)
+        tensors = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "learner": self.learner.tensors(),
+        }
+        plain = {
+            "state": self.state.model_dump(),
+            "schedule": self.lr_scheduler.state_dict(),
+            "learner": self.learner.state(),
+            "history": self.history,
+            "last_eval": self._last_eval,
+            "telemetry": self.telemetry.state_dict(),
+            "made_with": self._made_with(),
+        }
+        write_checkpoint(folder, tensors, plain)
+        if self.params.telemetry_dir is not None:
+            save_json(self.telemetry.state_dict(), self.params.telemetry_dir / TELEMETRY_FILE)
+        self.log(f"Checkpoint saved to {folder}.")
+
+    def _load_from_checkpoint(self, checkpoint_dirname: str) -> None:
+        tensors, plain = read_checkpoint(Path(checkpoint_dirname))
+        for what, now in self._made_with().items():
+            if plain["made_with"].get(what) != now:
+                raise DeployError(
+                    f"{checkpoint_dirname}: made with another {what}, so the run cannot go on "
+                    "from it; choose a new training.output_dir, or set the config as it was"
+                )
+        self.model.load_state_dict(tensors["model"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        self.lr_scheduler.load_state_dict(plain["schedule"])
+        for name, tensor in self.learner.tensors().items():
+            tensor.copy_(tensors["learner"][name])
+        self.state = TrainingState.model_validate(plain["state"])
+        self.learner.restore(plain["learner"], self.state.global_step)
+        self.history, self._last_eval = plain["history"], plain["last_eval"]
+        self.telemetry.load_state_dict(plain["telemetry"])
+        self.log(f"Resumed from {checkpoint_dirname} at step {self.state.global_step}.")
+
+    def _made_with(self) -> dict[str, Any]:
+        """Returns what must be the same for a run to go on."""
+        p = self.params
+        return {
+            "training data": self.fingerprint,
+            "setting in trainer_kwargs": json.loads(json.dumps(asdict(self.settings))),
+            "batch size": _batch_size(p),
+            "seed": [p.seed, p.data_seed],
+        }
+
+    def _get_train_dataloader(self) -> Any:
+        """Returns nothing: a learner takes its experience whole, not through a data loader."""
+
+    def _get_eval_dataloader(self) -> Any:
+        """Returns nothing; see `_get_train_dataloader`."""
+
+
+def _batch_size(params: TrainingParams) -> int:
+    # The mean gradient of k batches is that of one batch k times the size.
+    return params.per_device_train_batch_size * params.gradient_accumulation_steps
+
+
+def _shared_groups(one: Episodes, other: Episodes) -> list[str]:
+    return sorted({g for g in one.groups if g is not None} & set(other.groups))

@@ -1,0 +1,88 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Reading one observation as a caller sends it: a mapping from names to values."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from math import inf, isfinite, nan
+from typing import Any
+
+import numpy as np
+
+from oumi_deploy.episodes.schema import CONTROL, PHASES, number_column
+from oumi_deploy.errors import DeployError
+
+
+def read_number(observation: Mapping[str, Any], name: str, number: int) -> float:
+    """Returns the value of a metric, NaN where it is absent, null or NaN.
+
+    Args:
+        observation: The observation.
+        name: Name of the metric.
+        number: Which observation it is, from 1, for messages.
+
+    Raises:
+        DeployError: If the value is no number, or outside what the episode format allows.
+    """
+    value = observation.get(name)
+    if value is None:
+        return nan
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise DeployError(f"observation {number}: {name}: {value!r} is not a number")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = inf
+    if value != value:
+        return nan
+    rule = number_column(name)
+    if not isfinite(value) or not rule.low <= value <= rule.high or (rule.positive and value <= 0):
+        raise DeployError(f"observation {number}: {name}: {value:g} is not {rule.accepts()}")
+    return value
+
+
+def read_time(observation: Mapping[str, Any], number: int) -> float:
+    """Returns `timestamp` in minutes, from Unix seconds or ISO 8601 text, NaN where absent."""
+    value = observation.get("timestamp")
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise DeployError(
+                f"observation {number}: timestamp: {value!r} is not ISO 8601 or Unix seconds"
+            ) from error
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() / 60
+    return read_number(observation, "timestamp", number) / 60.0
+
+
+def is_baseline(observation: Mapping[str, Any], number: int) -> bool:
+    """Returns whether the observation is from before the change."""
+    phase = observation.get("phase")
+    if phase is None or phase != phase:
+        return False
+    if phase not in PHASES:
+        raise DeployError(
+            f"observation {number}: phase: {phase!r} is not one of {', '.join(PHASES)}"
+        )
+    return phase == "baseline"
+
+
+def read_metrics(
+    observation: Mapping[str, Any], metrics: Sequence[str], number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the metrics and their control values, each of shape (1, n_metrics)."""
+    values = [read_number(observation, name, number) for name in metrics]
+    control = [read_number(observation, CONTROL + name, number) for name in metrics]
+    return np.array([values]), np.array([control])

@@ -1,0 +1,141 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The two kinds of Q-function as numpy evaluates them, and as the policy file holds them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.problem.bins import cells, table_shape
+from oumi_deploy.problem.encoder import StateEncoder
+
+
+class QFunction(Protocol):
+    """Q-values of states."""
+
+    def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
+        """Returns Q-values of shape (n, n_actions) for features of shape (n, n_features)."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the Q-function as plain values."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TableQ:
+    """Q-values by cell.
+
+    Attributes:
+        edges: Inner edges of each feature's bins.
+        table: Shape (n_cells, n_actions).
+        counts: Decisions that each entry was learnt from, same shape; 0 where it was filled from
+            its neighbours.
+    """
+
+    edges: Sequence[np.ndarray]
+    table: np.ndarray
+    counts: np.ndarray
+
+    def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
+        """Looks up the cell of each state."""
+        return self.table[cells(self.edges, features)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the table as nested lists."""
+        return {
+            "kind": "table",
+            "edges": [inner.tolist() for inner in self.edges],
+            "q_values": self.table.tolist(),
+            "counts": self.counts.tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkQ:
+    """A multi-layer perceptron with ReLUs between its layers.
+
+    Attributes:
+        layers: (weight, bias) of each, shapes (n_out, n_in) and (n_out,).
+    """
+
+    layers: Sequence[tuple[np.ndarray, np.ndarray]]
+
+    def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
+        """Standardises the features and runs them through the layers."""
+        hidden = encoder.standardise(features).astype(np.float64)
+        for weight, bias in self.layers[:-1]:
+            hidden = np.maximum(hidden @ weight.T + bias, 0.0)
+        weight, bias = self.layers[-1]
+        return hidden @ weight.T + bias
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the layers as nested lists."""
+        layers = [{"weight": w.tolist(), "bias": b.tolist()} for w, b in self.layers]
+        return {"kind": "network", "activation": "relu", "layers": layers}
+
+
+def q_function_of(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: int) -> QFunction:
+    """Reads a Q-function from a policy file.
+
+    Raises:
+        DeployError: If it is of an unknown kind, or does not fit the encoder and the actions.
+    """
+    try:
+        if plain["kind"] == "table":
+            return _read_table(plain, encoder, n_actions)
+        if plain["kind"] == "network":
+            return _read_network(plain, encoder, n_actions)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DeployError):
+            raise
+        raise DeployError(f"q_function: {error} is missing or malformed") from error
+    raise DeployError(f"q_function: unknown kind {plain['kind']!r}")
+
+
+def _read_table(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: int) -> TableQ:
+    edges = [np.array(inner, dtype=np.float64) for inner in plain["edges"]]
+    if len(edges) != len(encoder.state):
+        raise DeployError("q_function: edges and state differ in length")
+    _require_finite(*edges)
+    if not all(inner.ndim == 1 and (np.diff(inner) > 0).all() for inner in edges):
+        raise DeployError("q_function: edges do not rise")
+    shape = (int(np.prod(table_shape(edges))), n_actions)
+    table, counts = (np.array(plain[key], dtype=np.float64) for key in ("q_values", "counts"))
+    if table.shape != shape or counts.shape != shape:
+        raise DeployError(f"q_function: expected {shape[0]} cells of {n_actions} actions")
+    _require_finite(table)
+    return TableQ(edges, table, counts)
+
+
+def _read_network(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: int) -> NetworkQ:
+    layers = [(np.array(x["weight"], float), np.array(x["bias"], float)) for x in plain["layers"]]
+    n_inputs = encoder.n_inputs
+    for weight, bias in layers:
+        if weight.ndim != 2 or weight.shape[1] != n_inputs or bias.shape != weight.shape[:1]:
+            raise DeployError("q_function: the layers' shapes do not follow on one another")
+        _require_finite(weight, bias)
+        n_inputs = len(weight)
+    if not layers or n_inputs != n_actions:
+        raise DeployError(f"q_function: the network has {n_inputs} outputs for {n_actions} actions")
+    return NetworkQ(layers)
+
+
+def _require_finite(*arrays: np.ndarray) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise DeployError("q_function: holds a number that is not finite")
