@@ -18,8 +18,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from oumi_deploy.episodes.packed import Episodes, episodes_of_frame
+
+# No test judges times: a busy machine must not fail one.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 Episode = Mapping[str, Any]
 """Columns of one episode: a list has one value a row, anything else stands in every row."""
@@ -27,12 +32,13 @@ Episode = Mapping[str, Any]
 
 def frame_of(*episodes: Episode) -> pd.DataFrame:
     """Builds a long table; names default to e0, e1, ... and steps to 0, 1, ..."""
-    frames = []
+    rows = []
     for number, columns in enumerate(episodes):
         length = max((len(v) for v in columns.values() if isinstance(v, list)), default=1)
         filled = {"episode_id": f"e{number}", "step": list(range(length)), **columns}
-        frames.append(pd.DataFrame(filled, index=pd.RangeIndex(length)))
-    return pd.concat(frames, ignore_index=True)
+        for at in range(length):
+            rows.append({k: v[at] if isinstance(v, list) else v for k, v in filled.items()})
+    return pd.DataFrame(rows)
 
 
 def episodes_of(*episodes: Episode) -> Episodes:

@@ -16,10 +16,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from oumi_deploy.episodes.schema import NUMBER_COLUMNS, TEXT_COLUMNS, number_column
 
@@ -142,7 +142,7 @@ def _as_float(cells: pa.Array) -> np.ndarray:
 def _as_text(cells: pa.Array) -> pa.DictionaryArray:
     if pa.types.is_floating(cells.type):
         # A text column without any text is often stored as floats that are NaN throughout.
-        cells = pc.if_else(pc.is_nan(cells), None, cells)
+        cells = pa.array(cells.to_numpy(zero_copy_only=False), from_pandas=True)
     if not pa.types.is_dictionary(cells.type):
         cells = cells.cast(pa.string()).dictionary_encode()
     if not pa.types.is_string(cells.type.value_type):
@@ -165,7 +165,7 @@ def _parse_times(cells: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
         return np.full(len(cells), np.nan), {}
     if pa.types.is_timestamp(cells.type):
         micros = cells.cast(pa.timestamp("us", cells.type.tz)).cast(pa.int64())
-        return pc.divide(micros.cast(pa.float64()), 1e6).to_numpy(zero_copy_only=False), {}
+        return micros.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6, {}
     return _parse_each(cells.cast(pa.string()), unix_seconds)
 
 
@@ -194,7 +194,7 @@ def unix_seconds(word: str) -> float:
         return float(word)
     except ValueError:
         # Imported here: reading numbers, the usual case, needs no calendar.
-        from datetime import datetime, timezone
+        from datetime import datetime
 
         moment = datetime.fromisoformat(word)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

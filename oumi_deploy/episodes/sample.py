@@ -14,12 +14,33 @@
 
 """Generated episodes, packed."""
 
+import difflib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from oumi_deploy.episodes.generator import ReleaseParameters, stream_episodes
 from oumi_deploy.episodes.packed import Episodes, concatenate, episodes_of_frame
 from oumi_deploy.errors import DeployError
+
+
+def release_parameters(changes: Mapping[str, Any]) -> ReleaseParameters:
+    """Returns the generator's parameters with some changed.
+
+    Args:
+        changes: Fields of `ReleaseParameters` by name; a range may be a list.
+
+    Raises:
+        DeployError: If a name is unknown or a value impossible.
+    """
+    known = {f.name for f in fields(ReleaseParameters)}
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`oumi-deploy generate --help` lists them"
+            raise DeployError(f"parameters: unknown {name}: {hint}")
+    pairs = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
+    return ReleaseParameters(**pairs)
 
 
 def generate_sample(
@@ -35,9 +56,5 @@ def generate_sample(
     Raises:
         DeployError: If a parameter is unknown or impossible.
     """
-    try:
-        release = ReleaseParameters(**(parameters or {}))
-    except TypeError as error:
-        raise DeployError(f"parameters: {error}") from error
-    chunks = stream_episodes(count, seed, release)
+    chunks = stream_episodes(count, seed, release_parameters(parameters or {}))
     return concatenate([episodes_of_frame(chunk, "generated episodes") for chunk in chunks])

@@ -25,8 +25,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 
 from oumi_deploy.episodes.columns import Columns, type_columns
 from oumi_deploy.episodes.schema import TEXT_COLUMNS
@@ -117,21 +117,23 @@ def _suffixes() -> str:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    schema = pa.parquet.read_schema(path)
-    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    schema = pq.read_schema(path)
+    texts = [
+        f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
+    ]
     # Memory mapping and dictionaries keep a million episodes' names from being copied per row.
-    return pa.parquet.read_table(path, memory_map=True, read_dictionary=texts)
+    return pq.read_table(path, memory_map=True, read_dictionary=texts)
 
 
 def _read_csv(path: Path) -> pa.Table:
     """Reads every cell as text, so that a wrong one can be named by its row."""
-    options = pa.csv.ParseOptions(newlines_in_values=True)
-    with pa.csv.open_csv(path, parse_options=options) as reader:
+    options = pacsv.ParseOptions(newlines_in_values=True)
+    with pacsv.open_csv(path, parse_options=options) as reader:
         names = reader.schema.names
-    return pa.csv.read_csv(
+    return pacsv.read_csv(
         path,
         parse_options=options,
-        convert_options=pa.csv.ConvertOptions(
+        convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             null_values=[""],
             strings_can_be_null=True,

@@ -94,6 +94,26 @@ def summarise(scores: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Me
     return figures
 
 
+def paired_gains(one: Scores, other: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Metric]:
+    """Returns how much more `one` earns than `other` on the episodes that both have a score for.
+
+    Releases differ more than policies do, so the difference is taken release by release before
+    groups are resampled.
+    """
+    shared, mine, others = np.intersect1d(one.episode, other.episode, return_indices=True)
+    _, groups = np.unique(episodes.group_codes()[shared], return_inverse=True)
+    n_groups = int(groups.max(initial=-1)) + 1
+    gains = {}
+    for name in ("reward", "reward_with_delay"):
+        gain = getattr(one, name)[mine] - getattr(other, name)[others]
+        sums = np.stack([np.bincount(groups, gain), np.bincount(groups)], axis=1).astype(float)
+        drawn = _resampled(_drawn_sets(n_groups, seed), sums)
+        gains[f"mean_{name}"] = _metric(
+            float(gain.mean()), drawn[:, 0] / drawn[:, 1], "nothing was scored", n_groups
+        )
+    return gains
+
+
 def point_figures(scores: Scores) -> dict[str, float]:
     """Returns the figures without intervals, NaN where undefined; cheap enough for training."""
     totals = dict(zip(_TALLY, _tally(scores, np.zeros(len(scores.bad), int), 1)[0], strict=True))

@@ -71,7 +71,12 @@ def score(
     n_decisions = int(ends[-1])
     of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
     if per_observation:
-        episode, stop, begin, last = of, np.arange(n_decisions), np.arange(n_decisions), ends[of] - 1
+        episode, stop, begin, last = (
+            of,
+            np.arange(n_decisions),
+            np.arange(n_decisions),
+            ends[of] - 1,
+        )
         rolled_back = actions == Action.ROLLBACK
     else:
         episode, begin, last = np.arange(len(episodes)), starts, ends - 1

@@ -105,8 +105,12 @@ class AlgorithmSettings:
         parse_state(self.state)
         for name, low, high, closed in _RANGES:
             value = getattr(self, name)
-            if not (isfinite(value) and (low <= value if closed else low < value) and value <= high):
-                bound = f"{'' if closed else 'above '}{low:g}..{high:g}".replace("..inf", " or more")
+            if not (
+                isfinite(value) and (low <= value if closed else low < value) and value <= high
+            ):
+                bound = f"{'' if closed else 'above '}{low:g}..{high:g}".replace(
+                    "..inf", " or more"
+                )
                 raise DeployError(f"{name}: {value:g} is not {bound}")
 
     def epsilon(self, step: int, total_steps: int) -> float:

@@ -35,18 +35,20 @@ TASK_NAME = "deployment_policy"
 def deployment_policy(
     task_params: EvaluationTaskParams,
     config: EvaluationConfig,
-    dataset_path: str | None = None,
-    generate: Mapping[str, Any] | None = None,
-    per_observation: bool = False,
+    dataset_path: str | None,
+    generate: Mapping[str, Any] | None,
+    per_observation: bool,
 ) -> dict[str, float]:
     """Scores the policy that `model.model_name` names, the folder `oumi train` left.
+
+    Oumi wants every argument named in `eval_kwargs`, so none has a default.
 
     Args:
         task_params: The task; `num_samples` takes the first episodes only.
         config: The whole config.
-        dataset_path: Episode file.
+        dataset_path: Episode file, or null.
         generate: `count`, `seed` and optionally `parameters` of a generated sample, for where no
-            file is given.
+            file is given; or null.
         per_observation: Whether each canary observation is scored as one decision.
 
     Returns:

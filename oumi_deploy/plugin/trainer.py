@@ -18,6 +18,8 @@ It is Oumi's own trainer (its optimiser, learning-rate schedules, callbacks, log
 telemetry) with another loop: a step of it is a step of one of our learners.
 """
 
+import contextlib
+import copy
 import json
 import math
 from collections.abc import Iterator
@@ -60,6 +62,7 @@ from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
 from oumi_deploy.plugin.oumi_params import refuse_idle_params
+from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.bins import table_shape
 from oumi_deploy.problem.encoder import encode_episodes, fit_encoder, require_columns
@@ -134,7 +137,8 @@ class DeploymentTrainer(OumiTrainer):
             self.watched = self._watch(eval_dataset, model)
         self.experience = self._gather_experience(model, args)
         self.history: list[dict[str, float]] = []
-        self._last_eval: dict[str, float] = {}
+        self.last_eval: dict[str, float] = {}
+        self._saved_step = -1
         super().__init__(
             model=model,
             processing_class=processing_class,
@@ -261,12 +265,16 @@ class DeploymentTrainer(OumiTrainer):
         else:
             self._log_training_config()
         total = self._estimate_total_training_steps()
-        with tqdm(total=total, initial=self.state.global_step, desc="Training") as bar:
+        with (
+            _one_thread(),
+            tqdm(total=total, initial=self.state.global_step, desc="Training") as bar,
+        ):
             for stop in self._stops(total):
                 with self._telemetry_block("training steps"):
                     outcome = self._run_until(stop, total, bar)
                 self._after_steps(outcome, total)
         self._process_callbacks("on_train_end")
+        self.telemetry.print_summary()
         self.log(f"Training finished at step {self.state.global_step}.")
 
     def _run_until(self, stop: int, total: int, bar: tqdm) -> dict[str, Any]:
@@ -339,7 +347,6 @@ class DeploymentTrainer(OumiTrainer):
         metrics.update(self._process_callbacks("on_log", metrics))
         self.history.append({k: float(v) for k, v in metrics.items()})
         self.log_metrics(metrics, self.state.global_step)
-        self.telemetry.print_summary()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -361,7 +368,7 @@ class DeploymentTrainer(OumiTrainer):
         if self.eval_dataset is None:
             raise ValueError("No evaluation dataset provided.")
         figures = self._figures()
-        self._last_eval = figures
+        self.last_eval = figures
         self.log_metrics({f"val/{k}": v for k, v in figures.items()}, self.state.global_step)
         return figures
 
@@ -374,7 +381,7 @@ class DeploymentTrainer(OumiTrainer):
         with as_config_error():
             if self.eval_dataset is None:
                 raise DeployError("data.validation: tuning needs a validation split to choose by")
-        return self._last_eval or self.evaluate()
+        return self.last_eval or self.evaluate()
 
     def _figures(self) -> dict[str, float]:
         episodes, features = self.watched
@@ -392,24 +399,35 @@ class DeploymentTrainer(OumiTrainer):
     #
     def save_model(self, config: TrainingConfig, final: bool = True) -> None:
         """Writes `pretrained/`, the policy file and the learning curve to the output folder."""
-        model = self.deployment_model
-        if isinstance(model, DeploymentQTable):
-            # The checkpoints hold the table as it was learnt, so that resuming is exact; cells
-            # that nothing was learnt for are filled in what is handed on.
-            fill_unvisited(
-                model.table.detach().numpy(), model.counts.numpy(), table_shape(model.edges)
-            )
-        figures = {k: v for k, v in self._last_eval.items() if math.isfinite(v)}
-        model.describe(metrics={"steps": self.state.global_step, "validation": figures})
+        learnt, finished = self.model, self._finished_model()
+        self.model = finished
         super().save_model(config, final)
+        self.model = learnt
         folder = Path(config.training.output_dir)
-        model.policy().save(folder / POLICY_FILE)
+        finished.policy().save(folder / POLICY_FILE)
         with replace_when_done(folder / CURVE_FILE) as draft:
             draft.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
         self.log(f"Policy saved to {folder / POLICY_FILE}.")
 
+    def policy(self) -> DeploymentPolicy:
+        """Returns the policy as it stands."""
+        return self._finished_model().policy()
+
+    def _finished_model(self) -> DeploymentModel:
+        """Returns a copy of the model to hand on; what is being learnt stays untouched."""
+        model = copy.deepcopy(self.deployment_model)
+        if isinstance(model, DeploymentQTable):
+            table, counts = model.table.detach().numpy(), model.counts.numpy()
+            fill_unvisited(table, counts, table_shape(model.edges))
+        figures = {k: v for k, v in self.last_eval.items() if math.isfinite(v)}
+        model.describe(metrics={"steps": self.state.global_step, "validation": figures})
+        return model
+
     def save_state(self) -> None:
         """Writes `checkpoint-<step>`, from which a run resumes exactly."""
+        if self._saved_step == self.state.global_step:
+            return
+        self._saved_step = self.state.global_step
         folder = checkpoint_path(self.params.output_dir, self.state.global_step)
         tensors = {
             "model": self.model.state_dict(),
@@ -421,7 +439,7 @@ class DeploymentTrainer(OumiTrainer):
             "schedule": self.lr_scheduler.state_dict(),
             "learner": self.learner.state(),
             "history": self.history,
-            "last_eval": self._last_eval,
+            "last_eval": self.last_eval,
             "telemetry": self.telemetry.state_dict(),
             "made_with": self._made_with(),
         }
@@ -445,7 +463,7 @@ class DeploymentTrainer(OumiTrainer):
             tensor.copy_(tensors["learner"][name])
         self.state = TrainingState.model_validate(plain["state"])
         self.learner.restore(plain["learner"], self.state.global_step)
-        self.history, self._last_eval = plain["history"], plain["last_eval"]
+        self.history, self.last_eval = plain["history"], plain["last_eval"]
         self.telemetry.load_state_dict(plain["telemetry"])
         self.log(f"Resumed from {checkpoint_dirname} at step {self.state.global_step}.")
 
@@ -464,6 +482,17 @@ class DeploymentTrainer(OumiTrainer):
 
     def _get_eval_dataloader(self) -> Any:
         """Returns nothing; see `_get_train_dataloader`."""
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Computes in one thread: to share out networks this small costs more than it saves."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _batch_size(params: TrainingParams) -> int:

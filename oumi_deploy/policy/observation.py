@@ -15,7 +15,7 @@
 """Reading one observation as a caller sends it: a mapping from names to values."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -63,7 +63,7 @@ def read_time(observation: Mapping[str, Any], number: int) -> float:
             raise DeployError(
                 f"observation {number}: timestamp: {value!r} is not ISO 8601 or Unix seconds"
             ) from error
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() / 60
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() / 60
     return read_number(observation, "timestamp", number) / 60.0
 
 

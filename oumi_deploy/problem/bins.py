@@ -85,8 +85,10 @@ def _rise(edges: Sequence[float]) -> bool:
         inner = np.asarray(edges, dtype=np.float64)
     except (TypeError, ValueError):
         return False
-    return inner.ndim == 1 and len(inner) > 0 and bool(
-        np.isfinite(inner).all() and (np.diff(inner) > 0).all()
+    return (
+        inner.ndim == 1
+        and len(inner) > 0
+        and bool(np.isfinite(inner).all() and (np.diff(inner) > 0).all())
     )
 
 

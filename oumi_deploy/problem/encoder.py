@@ -30,12 +30,27 @@ LIMIT = 10.0
 
 
 class EpisodeColumns(Protocol):
-    """What the encoder needs of a set of episodes; `oumi_deploy.episodes.packed.Episodes` is one."""
+    """What the encoder needs of a set of episodes, such as `episodes.packed.Episodes`."""
 
-    offsets: np.ndarray
-    baseline_lengths: np.ndarray
-    numbers: dict[str, np.ndarray]
-    texts: dict[str, np.ndarray]
+    @property
+    def offsets(self) -> np.ndarray:
+        """First row of each episode, and the number of rows at the end."""
+        ...
+
+    @property
+    def baseline_lengths(self) -> np.ndarray:
+        """Baseline rows of each episode."""
+        ...
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Numeric columns by name."""
+        ...
+
+    @property
+    def texts(self) -> dict[str, np.ndarray]:
+        """Text columns by name."""
+        ...
 
     @property
     def canary_lengths(self) -> np.ndarray:

@@ -25,8 +25,6 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.encoder import LIMIT, StateEncoder, encode_episodes, fit_encoder
 from oumi_deploy.problem.rewards import FORMS, Action, Rewards, step_costs
 
-ENVIRONMENT_ID = "oumi_deploy/Deployment-v1"
-
 
 class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
     """Replays recorded releases and asks at each canary observation: CONTINUE or ROLLBACK?
@@ -114,24 +112,28 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
         else:
             self._release, self._decision = int(start), int(self._starts[start])
         self._end = int(self._starts[self._release + 1])
-        return self.inputs[self._decision], self._info()
+        return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Takes one decision; see the class for what follows from it."""
         bad = int(self.episodes.labels[self._release])
         last = self._decision == self._end - 1
         if action == Action.CONTINUE and last and self.episodes.rolled_back[self._release]:
-            return self.inputs[self._decision], 0.0, False, True, self._info()
+            return self._observation(), 0.0, False, True, self._info()
         if action == Action.ROLLBACK or last or self.form == "single":
             reward = float(self._pays[bad, action])
-            return self.inputs[self._decision], reward, True, False, self._info()
+            return self._observation(), reward, True, False, self._info()
         reward = -float(self._waiting_costs[self._decision]) * bad
         self._decision += 1
-        return self.inputs[self._decision], reward, False, False, self._info()
+        return self._observation(), reward, False, False, self._info()
 
     def restart(self) -> None:
         """Begins a new pass over the releases at the next `reset`."""
         self._queue = []
+
+    def _observation(self) -> np.ndarray:
+        # A copy: who gets it may write to it.
+        return self.inputs[self._decision].copy()
 
     def queue_state(self) -> dict[str, Any]:
         """Returns what `restore_queue` needs to visit the same releases in the same order."""
@@ -152,14 +154,6 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
 
     def _info(self) -> dict[str, Any]:
         return {"episode_id": self.episodes.ids[self._release], "decision": self._decision}
-
-
-def register() -> None:
-    """Makes the environment known to `gymnasium.make`; an entry point calls this."""
-    if ENVIRONMENT_ID not in gymnasium.registry:
-        gymnasium.register(
-            ENVIRONMENT_ID, entry_point="oumi_deploy.problem.environment:DeploymentEnvironment"
-        )
 
 
 def _sample() -> Episodes:

@@ -77,7 +77,8 @@ def parse_state(names: Iterable[str]) -> tuple[Feature, ...]:
             raise DeployError(f"state: {feature.name} stands twice")
         seen.add(feature.name)
     if not metrics_of(features):
-        raise DeployError(f"state: {', '.join(seen)} tells the time only; name a metric too")
+        named = ", ".join(feature.name for feature in features)
+        raise DeployError(f"state: {named} tells the time only; name a metric too")
     return features
 
 

@@ -1,0 +1,53 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the commands' parsers have in common."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    *,
+    summary: str,
+    description: str,
+    extra: str | None,
+) -> argparse.ArgumentParser:
+    """Adds a command.
+
+    Args:
+        commands: The parser's subcommands.
+        name: Name of the command.
+        run: What it does; returns an exit status or None for 0.
+        summary: One line for the list of commands.
+        description: What `--help` teaches, examples included.
+        extra: The extra it needs, `data` or `train`, or None.
+    """
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, extra=extra)
+    return parser
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag without which no existing file is replaced."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")

@@ -1,0 +1,62 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`oumi-deploy decide`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.cli.arguments import add_command
+from oumi_deploy.errors import DeployError
+
+_DESCRIPTION = """\
+Ask a policy what to do now, given a rollout's observations so far. They come as JSON on standard
+input, a list of objects, oldest first, with the column names of the episode format; an absent
+name or null means missing. The answer is one JSON object: decision, q_values (the reward each
+action can expect) and q_margin (how far the decision is ahead). It needs numpy alone.
+
+  echo '[{"error_rate": 0.15, "memory_usage": 0.85, "cpu_usage": 0.75, "health_score": 0.6}]' \\
+    | oumi-deploy decide --policy output/quickstart/deployment_policy_model.json
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "decide",
+        _run,
+        summary="ask a policy: CONTINUE or ROLLBACK?",
+        description=_DESCRIPTION,
+        extra=None,
+    )
+    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+
+
+def _run(args: argparse.Namespace) -> None:
+    # Imported here: the other commands do not need the policy, and start without it.
+    from oumi_deploy.policy.policy import DeploymentPolicy
+
+    policy = DeploymentPolicy.load(args.policy)
+    print(json.dumps(policy.decide(_read_observations()).as_dict()))
+
+
+def _read_observations() -> Any:
+    try:
+        return json.load(sys.stdin)
+    except ValueError as error:
+        raise DeployError(f"standard input is not JSON: {error}") from error

@@ -1,0 +1,97 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`oumi-deploy evaluate`."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.cli.arguments import add_command, add_overwrite
+
+_DESCRIPTION = """\
+Judge a policy on labelled episodes. Decisions are taken at canary observations, an episode is
+rolled back at the first ROLLBACK, and "bad" is the positive class. The 95 % intervals come from
+resampling groups of releases.
+
+  oumi-deploy evaluate --policy deployment_policy_model.json --episodes releases.parquet
+  oumi-deploy evaluate --policy P --episodes F --json | jq .metrics.f1
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        _run,
+        summary="judge a policy on episodes",
+        description=_DESCRIPTION,
+        extra="data",
+    )
+    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    parser.add_argument(
+        "--per-observation",
+        action="store_true",
+        help="score each canary observation as one decision, for policies of the form single",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV row an episode")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default 0)")
+    add_overwrite(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from oumi_deploy.episodes.packed import read_episodes
+    from oumi_deploy.evaluation.evaluate import evaluate
+    from oumi_deploy.files import replace_when_done
+    from oumi_deploy.policy.policy import DeploymentPolicy
+
+    policy = DeploymentPolicy.load(args.policy)
+    judged = evaluate(
+        policy,
+        read_episodes(args.episodes),
+        per_observation=args.per_observation,
+        seed=args.seed,
+    )
+    if args.table is not None:
+        with replace_when_done(args.table, overwrite=args.overwrite) as draft:
+            pd.DataFrame(judged["episodes"]).to_csv(draft, index=False)
+    print(json.dumps(judged) if args.json else describe(judged))
+
+
+def describe(judged: Mapping[str, Any]) -> str:
+    """Returns the figures as a table to read."""
+    things = "observations" if judged["per_observation"] else "rollouts"
+    lines = [
+        f"{len(judged['episodes'])} {things} scored, of {judged['n_episodes']} episodes in "
+        f"{judged['n_groups']} groups ({judged['n_good']} good, {judged['n_bad']} bad); "
+        f"not scored: {judged['n_unlabelled']} unlabelled, {judged['n_censored']} censored",
+        f"{'':24}{'value':>10}{'95 % interval':>22}",
+    ]
+    return "\n".join([*lines, *(_line(name, m) for name, m in judged["metrics"].items())])
+
+
+def _line(name: str, metric: Mapping[str, Any]) -> str:
+    if metric["value"] is None:
+        return f"{name:24}{'-':>10}  ({metric['note']})"
+    if metric["low"] is None:
+        return f"{name:24}{metric['value']:>10.3f}  ({metric['note']})"
+    interval = f"{metric['low']:.3f} to {metric['high']:.3f}"
+    return f"{name:24}{metric['value']:>10.3f}{interval:>22}"

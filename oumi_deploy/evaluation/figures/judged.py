@@ -1,0 +1,73 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A policy's answers on a set of episodes, worked out once for all pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.evaluate import CHUNK
+from oumi_deploy.evaluation.scoring import Scores, score
+from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.problem.encoder import encode_episodes, require_columns
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A policy on episodes.
+
+    Attributes:
+        policy: The policy.
+        episodes: The episodes.
+        features: State at each decision, (n_decisions, n_features), NaN where missing.
+        q_values: Of each decision, (n_decisions, n_actions), in reward units.
+        per_observation: Whether each observation is scored as one decision.
+        scores: By the scoring rules.
+    """
+
+    policy: DeploymentPolicy
+    episodes: Episodes
+    features: np.ndarray
+    q_values: np.ndarray
+    per_observation: bool
+    scores: Scores
+
+    @property
+    def actions(self) -> np.ndarray:
+        """Action at each decision, int64 of shape (n_decisions,)."""
+        return self.q_values.argmax(axis=1)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Label of the episode of each decision, int8 of shape (n_decisions,)."""
+        return np.repeat(self.episodes.labels, self.episodes.canary_lengths)
+
+
+def judge_policy(policy: DeploymentPolicy, episodes: Episodes, per_observation: bool) -> Judged:
+    """Encodes the episodes and asks the policy at every decision.
+
+    Raises:
+        DeployError: If there are no episodes, or they lack a column of the policy's state.
+    """
+    if not len(episodes):
+        raise DeployError("there are no episodes to draw: name a file that holds some")
+    require_columns(policy.encoder.state, episodes)
+    features = encode_episodes(policy.encoder.state, episodes)
+    starts = range(0, max(len(features), 1), CHUNK)
+    q_values = np.concatenate([policy.q_values(features[at : at + CHUNK]) for at in starts])
+    scores = score(episodes, q_values.argmax(axis=1), policy.rewards, per_observation)
+    return Judged(policy, episodes, features, q_values, per_observation, scores)

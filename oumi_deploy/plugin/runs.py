@@ -1,0 +1,144 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training as `oumi train` does it, on episodes in memory and without its files."""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.rows import to_rows
+from oumi_deploy.errors import DeployError
+from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
+from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.problem.state import metrics_of, parse_state
+
+
+def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
+    """Reads a training config as `oumi train` does.
+
+    Args:
+        path: The YAML file.
+        overrides: Changes as on Oumi's command line, `training.learning_rate=0.1`.
+
+    Raises:
+        DeployError: If the file is missing or not a training config.
+    """
+    from oumi.core.configs import TrainingConfig
+    from oumi.exceptions import OumiConfigError
+
+    if not path.is_file():
+        raise DeployError(f"{path}: no such config")
+    try:
+        config = TrainingConfig.from_yaml_and_arg_list(str(path), list(overrides))
+        config.finalize_and_validate()
+    except OumiConfigError as error:
+        raise DeployError(f"{path}: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise DeployError(f"{path}: not a training config: {error}") from error
+    return config
+
+
+def settings_of(config: Any) -> AlgorithmSettings:
+    """Returns the algorithm's settings of a training config.
+
+    Raises:
+        DeployError: If one is unknown or impossible.
+    """
+    plain = {k: v for k, v in config.training.trainer_kwargs.items() if k != "trainer"}
+    return read_settings(plain, network="network" in config.model.model_name.lower())
+
+
+def train_policy(
+    config: Any,
+    train: Episodes,
+    validation: Episodes | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[DeploymentPolicy, dict[str, float]]:
+    """Trains a policy with the deployment trainer, in a folder that is thrown away.
+
+    Args:
+        config: The training config; its datasets are not read.
+        train: Episodes to train on.
+        validation: Episodes to validate on.
+        changes: Settings of `trainer_kwargs` and, as `model.<name>`, of `model_kwargs` that
+            differ from the config's.
+
+    Returns:
+        The policy and the figures of the validation split, empty without one.
+
+    Raises:
+        DeployError: If a setting or the episodes cannot be used.
+    """
+    from copy import deepcopy
+
+    import datasets
+    from oumi.builders.models import build_model
+    from oumi.exceptions import OumiConfigError
+
+    from oumi_deploy.plugin.trainer import DeploymentTrainer
+
+    config = deepcopy(config)
+    for name, value in (changes or {}).items():
+        kind, dot, rest = name.partition(".")
+        if kind == "model" and dot:
+            config.model.model_kwargs[rest] = value
+        else:
+            config.training.trainer_kwargs[name] = value
+    config.training.enable_tensorboard = False
+    metrics = metrics_of(parse_state(settings_of(config).state))
+
+    def dataset(episodes: Episodes) -> Any:
+        return datasets.Dataset(datasets.table.InMemoryTable(to_rows(episodes, metrics)))
+
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        config.training.output_dir = folder
+        config.training.save_steps = 0
+        config.training.logging_steps = 0
+        try:
+            trainer = DeploymentTrainer(
+                model=build_model(config.model),
+                processing_class=None,
+                args=config.training,
+                train_dataset=dataset(train),
+                eval_dataset=None if validation is None else dataset(validation),
+                training_config=config,
+            )
+            trainer.train()
+        except OumiConfigError as error:
+            raise DeployError(str(error)) from error
+        return trainer.policy(), trainer.last_eval
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Oumi's log and progress bars of each training out of ours."""
+    logger = logging.getLogger("oumi")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
