@@ -129,32 +129,22 @@ def cross_validate(
         `policy` and each of `rules` as `evaluate` returns them; the rules also with
         `policy_gains`, the policy's paired gain over them.
     """
-    from tqdm import tqdm
-
-    from oumi_deploy.evaluation.evaluate import judge, policy_q_values
+    from oumi_deploy.evaluation.evaluate import judge
     from oumi_deploy.evaluation.metrics import paired_gains
-    from oumi_deploy.evaluation.rules import always, best_threshold, error_threshold, patient_check
+    from oumi_deploy.evaluation.rules import always, patient_check
     from oumi_deploy.evaluation.scoring import score
-    from oumi_deploy.plugin.runs import settings_of, train_policy
+    from oumi_deploy.plugin.runs import settings_of
     from oumi_deploy.problem.rewards import Action
 
     rewards = settings_of(config).rewards
     folds = assign_folds(_codes(episodes, by), n_folds, seed)
-    starts, ends = episodes.canary_offsets[:-1], episodes.canary_offsets[1:]
     actions = {
-        "policy": always(episodes, Action.CONTINUE),
+        "policy": held_out_actions(config, episodes, folds),
         "always continue": always(episodes, Action.CONTINUE),
         "always roll back": always(episodes, Action.ROLLBACK),
-        "best error-rate threshold": always(episodes, Action.CONTINUE),
+        "best error-rate threshold": _held_out_threshold(episodes, folds, rewards),
         "online rule": patient_check(episodes),
     }
-    for fold in tqdm(np.unique(folds), desc="Folds", unit="fold"):
-        held_out, rest = episodes.select(folds == fold), episodes.select(folds != fold)
-        policy, _ = train_policy(config, rest)
-        places = np.concatenate([np.arange(starts[i], ends[i]) for i in np.flatnonzero(folds == fold)])
-        actions["policy"][places] = policy_q_values(policy, held_out).argmax(axis=1)
-        threshold = best_threshold(rest, rewards)
-        actions["best error-rate threshold"][places] = error_threshold(held_out, threshold)
     judged = {name: judge(episodes, taken, rewards, seed=seed) for name, taken in actions.items()}
     scores = {name: score(episodes, taken, rewards) for name, taken in actions.items()}
     rules = {}
@@ -162,6 +152,42 @@ def cross_validate(
         gains = paired_gains(scores["policy"], scores[name], episodes, seed)
         rules[name] = {"metrics": judged[name]["metrics"], "policy_gains": gains}
     return {"n_folds": int(folds.max()) + 1, "policy": judged["policy"], "rules": rules}
+
+
+def held_out_actions(
+    config: Any, episodes: Any, folds: np.ndarray, changes: dict[str, Any] | None = None
+) -> np.ndarray:
+    """Returns the action at every decision of a policy that never saw the decision's fold.
+
+    Args:
+        config: The training config.
+        episodes: The episodes.
+        folds: Fold of each episode, int of shape (n_episodes,).
+        changes: Settings that differ from the config's, see `train_policy`.
+    """
+    from tqdm import tqdm
+
+    from oumi_deploy.evaluation.evaluate import policy_q_values
+    from oumi_deploy.plugin.runs import train_policy
+
+    actions = np.empty(int(episodes.canary_offsets[-1]), dtype=np.int64)
+    of = np.repeat(folds, episodes.canary_lengths)
+    for fold in tqdm(np.unique(folds), desc="Folds", unit="fold"):
+        policy, _ = train_policy(config, episodes.select(folds != fold), changes=changes)
+        held_out = episodes.select(folds == fold)
+        actions[of == fold] = policy_q_values(policy, held_out).argmax(axis=1)
+    return actions
+
+
+def _held_out_threshold(episodes: Any, folds: np.ndarray, rewards: Any) -> np.ndarray:
+    from oumi_deploy.evaluation.rules import best_threshold, error_threshold
+
+    actions = np.empty(int(episodes.canary_offsets[-1]), dtype=np.int64)
+    of = np.repeat(folds, episodes.canary_lengths)
+    for fold in np.unique(folds):
+        threshold = best_threshold(episodes.select(folds != fold), rewards)
+        actions[of == fold] = error_threshold(episodes.select(folds == fold), threshold)
+    return actions
 
 
 def _codes(episodes: Any, by: str) -> np.ndarray:

@@ -39,9 +39,10 @@ from tqdm.auto import tqdm
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
-from oumi_deploy.files import replace_when_done
+from oumi_deploy.evaluation.figures.run import CURVE_FILE, POLICY_FILE
 from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.files import replace_when_done
 from oumi_deploy.learning.dqn import DQN
 from oumi_deploy.learning.learners import (
     Learner,
@@ -69,8 +70,6 @@ from oumi_deploy.problem.encoder import encode_episodes, fit_encoder, require_co
 from oumi_deploy.problem.environment import DeploymentEnvironment
 
 TRAINER_NAME = "deployment"
-POLICY_FILE = "deployment_policy_model.json"
-CURVE_FILE = "learning_curve.json"
 TELEMETRY_FILE = "telemetry_rank0000.json"
 
 WATCHED = 500

@@ -92,6 +92,14 @@ def test_interleaved_rows_are_gathered_in_the_order_of_the_file(order):
     assert episodes.column("step").tolist() == [s for e in first_seen for s in range(seen[e])]
 
 
+def test_the_order_of_the_file_counts_and_not_that_of_pandas_categories(make_frame):
+    frame = make_frame({"load": [0.0, 1.0]}, {"load": [2.0, 3.0]}).iloc[[0, 2, 1, 3]]
+    names = pd.Categorical(frame["episode_id"], categories=["e1", "e0"])
+    episodes = episodes_of_frame(frame.assign(episode_id=names))
+    assert episodes.ids.tolist() == ["e0", "e1"]
+    assert episodes.column("load").tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_select_takes_episodes_whole_in_the_order_asked_for(three):
     chosen = three.select(np.array([2, 0]))
     assert chosen.ids.tolist() == ["e2", "e0"]

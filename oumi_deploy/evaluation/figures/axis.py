@@ -29,7 +29,7 @@ _SKEWED = 12.0
 
 _TICKS = 6
 
-_LETTERS = {"x": 80, "y": 46}
+_LETTERS = {"x": 80, "y": 54}
 """Letters of a label that fit beside the `x` and the `y` axis."""
 
 

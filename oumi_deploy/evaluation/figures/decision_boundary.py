@@ -57,11 +57,7 @@ def draw_decision_boundary(judged: Judged, plane: Plane) -> Figure:
         columnspacing=1.2,
         handletextpad=0.5,
     )
-    add_caption(
-        figure,
-        f"{plane.caption()} The markers are a sample ({n_shown[0]} and {n_shown[1]}), at their own "
-        "values of the other features.",
-    )
+    add_caption(figure, plane.caption() + _about_markers(plane, *n_shown))
     return figure
 
 
@@ -98,6 +94,13 @@ def _draw_observations(axes: Axes, judged: Judged, plane: Plane, label: int) -> 
     # Many lie on the edge, an error rate of 0 first of all, and would be cut in half.
     axes.scatter(x[rows], y[rows], s=20, linewidths=1.1, zorder=3, clip_on=False, **look)
     return len(rows)
+
+
+def _about_markers(plane: Plane, n_good: int, n_bad: int) -> str:
+    if not n_good + n_bad:
+        return ""
+    where = ", at their own values of the other features" if plane.held else ""
+    return f" The markers are a sample of {n_good} good and {n_bad} bad observations{where}."
 
 
 def _title(plane: Plane) -> str:

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 FIRST, SECOND = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart."""
 
-LIGHT, MIDDLE, DARK = "0.93", "0.6", "0.25"
-"""Greys of areas, of their hatches and of what matters less than the lines."""
+LIGHT, MIDDLE = "0.93", "0.6"
+"""Greys of areas, and of their hatches."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,

@@ -107,7 +107,8 @@ def decisions_table(scored: pd.DataFrame) -> pd.DataFrame:
         "worst": worst_decisions(scored),
     }
     filled = [
-        part.assign(part=name).reindex(columns=_COLUMNS).astype(object)
+        # Sums of step costs carry the dust of binary fractions.
+        part.round(6).assign(part=name).reindex(columns=_COLUMNS).astype(object)
         for name, part in parts.items()
         if len(part)
     ]

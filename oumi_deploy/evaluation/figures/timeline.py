@@ -96,6 +96,7 @@ def _draw_metric(axes: Axes, episodes: Episodes, number: int, metric: str, clock
     )
     if np.isnan(values).all():
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", va="center")
+        axes.set_yticks([])
     axes.set_title(metric_label(metric), loc="left", fontsize=9.5, pad=3)
     axes.margins(y=0.15)
     add_grid(axes)

@@ -28,8 +28,8 @@ _METRICS = {
 }
 
 _CLOCKS = {
-    "steps": "observations",
-    "minutes": "minutes",
+    "steps": "canary observations before",
+    "minutes": "since the canary began",
     "planned_share": "share of the planned steps",
 }
 

@@ -1,0 +1,120 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`oumi-deploy sweep`: compares settings of the algorithm over grouped folds.
+
+`oumi tune` searches Oumi's own training parameters; it cannot reach into `trainer_kwargs`.
+"""
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.cli.arguments import add_command
+from oumi_deploy.errors import DeployError
+from oumi_deploy.plugin.crossval import assign_folds, held_out_actions
+
+_DESCRIPTION = """\
+Compare settings of the algorithm: every combination is trained and judged over the same grouped
+folds, and the table is sorted by mean reward with delay. Names are those of trainer_kwargs, or
+model.NAME for model_kwargs; values are read as JSON. For Oumi's own parameters (learning rate,
+batch size) use `oumi tune -c configs/neural/tune.yaml`.
+
+The best of many looks better than it is: judge it once more on releases kept apart.
+
+  oumi-deploy sweep -c configs/releases/train.yaml --episodes F --try n_steps 1 3 5
+  oumi-deploy sweep -c configs/neural/train.yaml --episodes F \\
+    --try model.hidden_sizes [32] [64,64] --try loss huber squared --json
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "sweep",
+        _run,
+        summary="compare settings of the algorithm over grouped folds",
+        description=_DESCRIPTION,
+        extra="train",
+    )
+    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
+    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    parser.add_argument(
+        "--try",
+        dest="tries",
+        action="append",
+        nargs="+",
+        required=True,
+        metavar="NAME VALUE",
+        help="a setting and the values to try",
+    )
+    parser.add_argument("--folds", type=int, default=5, help="number of folds (default 5)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of folds and intervals")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _run(args: argparse.Namespace) -> None:
+    from oumi_deploy.episodes.packed import read_episodes
+    from oumi_deploy.plugin.runs import load_train_config
+
+    grid = dict(_read_try(words) for words in args.tries)
+    results = sweep(
+        load_train_config(args.config), read_episodes(args.episodes), grid, args.folds, args.seed
+    )
+    if args.json:
+        print(json.dumps(results))
+        return
+    for result in results:
+        words = " ".join(f"{name}={json.dumps(value)}" for name, value in result["settings"].items())
+        reward, f1 = result["metrics"]["mean_reward_with_delay"], result["metrics"]["f1"]["value"]
+        interval = "" if reward["low"] is None else f" ({reward['low']:.2f} to {reward['high']:.2f})"
+        shown = "-" if f1 is None else f"{f1:.3f}"
+        print(f"mean_reward_with_delay {reward['value']:.2f}{interval}, f1 {shown}: {words}")
+
+
+def _read_try(words: list[str]) -> tuple[str, list[Any]]:
+    if len(words) < 2:
+        raise DeployError(f"--try {words[0]}: name a setting and at least one value")
+    return words[0], [_read_value(word) for word in words[1:]]
+
+
+def _read_value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
+def sweep(
+    config: Any, episodes: Any, grid: dict[str, list[Any]], n_folds: int, seed: int
+) -> list[dict[str, Any]]:
+    """Judges every combination of settings over the same folds.
+
+    Returns:
+        `settings` and `metrics` of each, the highest mean reward with delay first.
+    """
+    from oumi_deploy.evaluation.evaluate import judge
+    from oumi_deploy.plugin.runs import settings_of
+
+    folds = assign_folds(episodes.group_codes(), n_folds, seed)
+    results = []
+    for values in itertools.product(*grid.values()):
+        settings = dict(zip(grid, values, strict=True))
+        actions = held_out_actions(config, episodes, folds, settings)
+        judged = judge(episodes, actions, settings_of(config).rewards, seed=seed)
+        results.append({"settings": settings, "metrics": judged["metrics"]})
+    return sorted(results, key=lambda r: -r["metrics"]["mean_reward_with_delay"]["value"])
