@@ -30,7 +30,7 @@ leaks, CPU saturation, crash loops, warm-ups that heal, noisy neighbours, lost t
 traffic. The same seed gives the same releases.
 
   oumi-deploy generate --count 2000 --seed 1 --out releases.parquet
-  oumi-deploy generate --count 2000 --seed 1 --out f.parquet --set bad_share=0.4 canary_steps=[12,12]
+  oumi-deploy generate --count 2000 --seed 1 --out f.parquet --set bad_share=0.4
 """
 
 _CONVERT = """\

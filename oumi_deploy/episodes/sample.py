@@ -37,9 +37,10 @@ def release_parameters(changes: Mapping[str, Any]) -> ReleaseParameters:
     for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "`oumi-deploy generate --help` lists them"
+            hint = "`oumi-deploy generate --parameters` lists them"
+            hint = f"did you mean {near[0]}?" if near else hint
             raise DeployError(f"parameters: unknown {name}: {hint}")
-    pairs = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
+    pairs: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
     return ReleaseParameters(**pairs)
 
 

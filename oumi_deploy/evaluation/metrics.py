@@ -94,7 +94,9 @@ def summarise(scores: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Me
     return figures
 
 
-def paired_gains(one: Scores, other: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Metric]:
+def paired_gains(
+    one: Scores, other: Scores, episodes: Episodes, seed: int = 0
+) -> dict[str, Metric]:
     """Returns how much more `one` earns than `other` on the episodes that both have a score for.
 
     Releases differ more than policies do, so the difference is taken release by release before

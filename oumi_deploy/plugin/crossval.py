@@ -19,6 +19,8 @@ Entry points bring the command into `oumi-deploy`; nothing imports this part.
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,9 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.plugin.runs import load_train_config
 
     episodes = read_episodes(args.episodes)
-    config = load_train_config(args.config, args.overrides)
-    result = cross_validate(config, episodes, args.folds, args.seed, args.by)
+    with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads our answer
+        config = load_train_config(args.config, args.overrides)
+        result = cross_validate(config, episodes, args.folds, args.seed, args.by)
     if args.table is not None:
         with replace_when_done(args.table, overwrite=args.overwrite) as draft:
             pd.DataFrame(result["policy"]["episodes"]).to_csv(draft, index=False)

@@ -20,6 +20,7 @@ from typing import Any, cast
 import datasets
 import pandas as pd
 import pyarrow as pa
+from datasets.table import InMemoryTable
 from oumi.core.datasets.base_map_dataset import BaseMapDataset
 from oumi.core.registry import register_dataset
 
@@ -83,8 +84,7 @@ class DeploymentEpisodes(BaseMapDataset):
         with as_config_error():
             if unknown:
                 raise DeployError(
-                    f"dataset_kwargs: unknown {', '.join(unknown)}; there are metrics and "
-                    "generate"
+                    f"dataset_kwargs: unknown {', '.join(unknown)}; there are metrics and generate"
                 )
             self._rows = to_rows(load_episodes(dataset_path, generate), metrics)
 
@@ -105,11 +105,9 @@ class DeploymentEpisodes(BaseMapDataset):
         """Returns the row as it is: encoding it is the trainer's, which knows the state."""
         return sample.to_dict()
 
-    def to_hf(
-        self, return_iterable: bool = False
-    ) -> datasets.Dataset | datasets.IterableDataset:
+    def to_hf(self, return_iterable: bool = False) -> datasets.Dataset | datasets.IterableDataset:
         """Hands the Arrow columns over as they are, which takes no time a row."""
-        dataset = datasets.Dataset(cast(Any, datasets.table.InMemoryTable(self._rows)))
+        dataset = as_dataset(self._rows)
         return dataset.to_iterable_dataset() if return_iterable else dataset
 
 
@@ -122,8 +120,9 @@ def load_episodes(path: str | None, generate: Mapping[str, Any] | None) -> Episo
     if path is not None:
         return read_episodes(path)
     if generate is None:
-        raise DeployError("name an episode file as dataset_path, or a sample's count and seed "
-                          "under generate")
+        raise DeployError(
+            "name an episode file as dataset_path, or a sample's count and seed under generate"
+        )
     unknown = set(generate) - {"count", "seed", "parameters"}
     if unknown:
         raise DeployError(
@@ -134,6 +133,11 @@ def load_episodes(path: str | None, generate: Mapping[str, Any] | None) -> Episo
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise DeployError(f"generate.{name}: {value!r} is not a whole number from {least} on")
     return generate_sample(generate["count"], generate["seed"], generate.get("parameters"))
+
+
+def as_dataset(rows: pa.Table) -> datasets.Dataset:
+    """Returns rows as a Hugging Face dataset, without copying them."""
+    return datasets.Dataset(InMemoryTable(rows))
 
 
 def rows_of(dataset: Any) -> pa.Table:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from oumi.core.configs import EvaluationConfig, EvaluationTaskParams
 from oumi.core.registry import register_evaluation_function
 
@@ -60,7 +61,7 @@ def deployment_policy(
     with as_config_error("eval_kwargs"):
         episodes = load_episodes(dataset_path, generate)
         if task_params.num_samples is not None:
-            episodes = episodes.select(slice(task_params.num_samples))
+            episodes = episodes.select(np.arange(min(task_params.num_samples, len(episodes))))
         judged = evaluate(policy, episodes, per_observation=per_observation)
     counts = {name: judged[name] for name in ("n_episodes", "n_bad", "n_censored", "n_unlabelled")}
     return {**_flat(judged["metrics"]), **counts}

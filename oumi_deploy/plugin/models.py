@@ -134,7 +134,7 @@ class DeploymentQTable(DeploymentModel):
         """Returns the cell of each state, int64 of shape (n,)."""
         return cells(self.edges, features)
 
-    def forward(self, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
+    def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Returns Q-values (n, n_actions) of features (n, n_features), NaN where missing."""
         which = self.cells(features.detach().cpu().double().numpy())
         return {"q_values": self.table[torch.from_numpy(which).to(self.table.device)]}
@@ -187,7 +187,7 @@ class DeploymentQNetwork(DeploymentModel):
     def _make_network(self, n_inputs: int, scale: float) -> QNetwork:
         return QNetwork(n_inputs, self.hidden_sizes, len(ACTIONS), self.dueling, scale)
 
-    def forward(self, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
+    def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Returns Q-values (n, n_actions) of features (n, n_features), NaN where missing."""
         if self.encoder is None:
             raise DeployError("the network has no state yet; the trainer builds it")

@@ -16,7 +16,6 @@
 
 import contextlib
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,10 +87,10 @@ def train_policy(
     """
     from copy import deepcopy
 
-    import datasets
     from oumi.builders.models import build_model
     from oumi.exceptions import OumiConfigError
 
+    from oumi_deploy.plugin.dataset import as_dataset
     from oumi_deploy.plugin.trainer import DeploymentTrainer
 
     config = deepcopy(config)
@@ -105,7 +104,7 @@ def train_policy(
     metrics = metrics_of(parse_state(settings_of(config).state))
 
     def dataset(episodes: Episodes) -> Any:
-        return datasets.Dataset(datasets.table.InMemoryTable(to_rows(episodes, metrics)))
+        return as_dataset(to_rows(episodes, metrics))
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         config.training.output_dir = folder
@@ -128,17 +127,13 @@ def train_policy(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Oumi's log and progress bars of each training out of ours."""
-    logger = logging.getLogger("oumi")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
+    """Keeps Oumi's log and progress bar of each training out of ours."""
+    loggers = [logging.getLogger(name) for name in ("oumi", "oumi.telemetry")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(level)
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

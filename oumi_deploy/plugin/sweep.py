@@ -20,6 +20,8 @@
 import argparse
 import itertools
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +74,23 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.plugin.runs import load_train_config
 
     grid = dict(_read_try(words) for words in args.tries)
-    results = sweep(
-        load_train_config(args.config), read_episodes(args.episodes), grid, args.folds, args.seed
-    )
+    episodes = read_episodes(args.episodes)
+    with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads our answer
+        config = load_train_config(args.config)
+        results = sweep(config, episodes, grid, args.folds, args.seed)
     if args.json:
         print(json.dumps(results))
         return
-    for result in results:
-        words = " ".join(f"{name}={json.dumps(value)}" for name, value in result["settings"].items())
-        reward, f1 = result["metrics"]["mean_reward_with_delay"], result["metrics"]["f1"]["value"]
-        interval = "" if reward["low"] is None else f" ({reward['low']:.2f} to {reward['high']:.2f})"
-        shown = "-" if f1 is None else f"{f1:.3f}"
-        print(f"mean_reward_with_delay {reward['value']:.2f}{interval}, f1 {shown}: {words}")
+    print("\n".join(map(_line, results)))
+
+
+def _line(result: dict[str, Any]) -> str:
+    settings = " ".join(f"{name}={json.dumps(v)}" for name, v in result["settings"].items())
+    reward, f1 = result["metrics"]["mean_reward_with_delay"], result["metrics"]["f1"]["value"]
+    low, high = reward["low"], reward["high"]
+    interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
+    shown = "-" if f1 is None else f"{f1:.3f}"
+    return f"mean_reward_with_delay {reward['value']:.2f}{interval}, f1 {shown}: {settings}"
 
 
 def _read_try(words: list[str]) -> tuple[str, list[Any]]:

@@ -21,6 +21,7 @@ telemetry) with another loop: a step of it is a step of one of our learners.
 import contextlib
 import copy
 import json
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -122,8 +123,8 @@ class DeploymentTrainer(OumiTrainer):
                 )
             plain = {k: v for k, v in args.trainer_kwargs.items() if k != "trainer"}
             self._refit = model.encoder is None
-            if not self._refit and "state" not in plain:
-                plain["state"] = list(model.encoder.names)
+            if model.encoder is not None:
+                plain.setdefault("state", list(model.encoder.names))
         with as_config_error("training.trainer_kwargs"):
             self.settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
         with as_config_error():
@@ -266,7 +267,13 @@ class DeploymentTrainer(OumiTrainer):
         total = self._estimate_total_training_steps()
         with (
             _one_thread(),
-            tqdm(total=total, initial=self.state.global_step, desc="Training") as bar,
+            tqdm(
+                total=total,
+                initial=self.state.global_step,
+                desc="Training",
+                # Whoever asks for warnings alone gets no bar either.
+                disable=not logger.isEnabledFor(logging.INFO),
+            ) as bar,
         ):
             for stop in self._stops(total):
                 with self._telemetry_block("training steps"):
@@ -278,11 +285,12 @@ class DeploymentTrainer(OumiTrainer):
 
     def _run_until(self, stop: int, total: int, bar: tqdm) -> dict[str, Any]:
         outcome: dict[str, Any] = {}
+        rate = 0.0
         paid: list[float] = []
         while self.state.global_step < stop:
             self._process_callbacks("on_step_begin")
             step = self.state.global_step
-            rate = self.lr_scheduler.get_last_lr()[0]
+            rate = float(self.lr_scheduler.get_last_lr()[0])
             outcome = self.learner.step(step, rate, self.settings.epsilon(step, total))
             if "reward" in outcome:
                 paid.append(outcome["reward"])
