@@ -55,7 +55,8 @@ class Batch:
     """Decisions to learn from, n of them; rewards are divided by the network's scale.
 
     Attributes:
-        inputs: Encoded states, then the states that follow CONTINUE, shape (2 n, n_inputs).
+        inputs: Encoded states, then the states that follow CONTINUE, shape (2 n, n_inputs); the
+            latter may be left out, shape (n, n_inputs), where every discount is 0.
         rewards: Of CONTINUE and of ROLLBACK, shape (n, 2).
         discounts: Of what follows CONTINUE, shape (n,).
         learnt: 1 where an action's outcome is known, else 0, shape (n, 2).
@@ -90,6 +91,7 @@ class DQN:
         self._target_layers = self.flat.split(self.target)
         self._optimizer_step = optimizer_step
         self.n_updates = 0
+        self._online_room, self._room = self.flat.room(0), self.flat.room(0)
 
     @torch.no_grad()
     def update(self, batch: Batch) -> torch.Tensor:
@@ -99,25 +101,39 @@ class DQN:
             The loss without the conservative term, a tensor of no dimensions.
         """
         n = len(batch.discounts)
-        q, seen = self.flat.forward(batch.inputs if self._online_next else batch.inputs[:n])
-        target = batch.rewards.clone()
-        target[:, 0].addcmul_(batch.discounts, self._next_value(batch.inputs[n:], q[n:]))
-        error = (q[:n] - target).mul_(batch.learnt)
+        looks_ahead = len(batch.inputs) > n
+        inputs = batch.inputs if looks_ahead and self._online_next else batch.inputs[:n]
+        self._make_room(len(inputs), n)
+        q, seen = self.flat.forward(inputs, room=self._online_room)
+        error = q[:n] - batch.rewards
+        if looks_ahead:
+            following = self._next_value(batch.inputs[n:], q[n:])
+            error[:, 0].addcmul_(batch.discounts, following, value=-1)
+        error.mul_(batch.learnt)
         slope = error
         if self.rule.loss == "huber":
             slope = error.clamp(-self.rule.huber_delta, self.rule.huber_delta)
         # Half the square inside delta, linear outside: slope * (error - slope / 2) is both.
-        loss = torch.dot(slope.reshape(-1), (error - slope / 2).reshape(-1)) / n
+        loss = torch.dot(slope.view(-1), torch.sub(error, slope, alpha=0.5).view(-1)) / n
         if self.rule.cql_weight:
             slope = slope + self.rule.cql_weight * (torch.softmax(q[:n], 1) - batch.logged)
-        self.flat.backward(slope / n, [x[:n] for x in seen])
-        if self.rule.max_grad_norm:
-            norm = self.flat.grads.norm()
-            self.flat.grads.mul_((self.rule.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self.flat.backward(slope / n, [x[:n] for x in seen], self._room)
+        self._clip_gradient()
         self._optimizer_step()
         self.n_updates += 1
         self._move_target()
         return loss
+
+    def _make_room(self, n_online: int, n: int) -> None:
+        """Keeps the memory of the last update where the batch is as large.
+
+        Fresh memory comes in pages that the system must clear, which takes as long as the
+        arithmetic on them.
+        """
+        if len(self._online_room[0]) != n_online:
+            self._online_room = self.flat.room(n_online)
+        if len(self._room[0]) != n:
+            self._room = self.flat.room(n)
 
     @property
     def _online_next(self) -> bool:
@@ -126,14 +142,21 @@ class DQN:
     def _next_value(self, following: torch.Tensor, online: torch.Tensor) -> torch.Tensor:
         if self.rule.target_network == "none":
             return online.amax(1)
-        target_q, _ = self.flat.forward(following, self._target_layers)
+        target_q, _ = self.flat.forward(following, self._target_layers, self._room)
         if not self.rule.double:
             return target_q.amax(1)
         return target_q.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
 
+    def _clip_gradient(self) -> None:
+        if self.rule.max_grad_norm:
+            norm = torch.linalg.vector_norm(self.flat.grads).item()
+            if norm > self.rule.max_grad_norm:
+                self.flat.grads.mul_(self.rule.max_grad_norm / (norm + 1e-6))
+
     def _move_target(self) -> None:
         if self.rule.target_network == "soft":
             self.target.lerp_(self.flat.values, self.rule.target_tau)
-        elif self.rule.target_network == "hard":
-            if self.n_updates % self.rule.target_update_steps == 0:
-                self.target.copy_(self.flat.values)
+        elif self.rule.target_network == "hard" and (
+            self.n_updates % self.rule.target_update_steps == 0
+        ):
+            self.target.copy_(self.flat.values)

@@ -188,4 +188,6 @@ class Explorer:
             self.environment.restore_queue(state["environment"])
             self.random.bit_generator.state = state["actions"]
         except (KeyError, TypeError, ValueError) as error:
-            raise DeployError(f"the checkpoint's environment cannot be restored: {error}") from error
+            raise DeployError(
+                f"the checkpoint's environment cannot be restored: {error}"
+            ) from error

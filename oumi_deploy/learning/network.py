@@ -77,7 +77,10 @@ class QNetwork(nn.Module):
         Weights are of shape (n_out, n_in), biases of shape (n_out,).
         """
         layers = [
-            (layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy())
+            (
+                layer.weight.detach().cpu().double().numpy(),
+                layer.bias.detach().cpu().double().numpy(),
+            )
             for layer in self.layers
         ]
         fold = self.combine.cpu().double().numpy().T * self.scale
@@ -91,7 +94,7 @@ def _double_linear(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 
 class FlatNetwork:
-    """A network's weights as one vector, with forward and backward passes that allocate nothing.
+    """A network's weights as one vector, with forward and backward passes written out.
 
     Args:
         network: The network; its parameters become views of `values`, their gradients of `grads`.
@@ -111,12 +114,16 @@ class FlatNetwork:
             parameter.data = self.values[at:end].view_as(parameter)
             parameter.grad = self.grads[at:end].view_as(parameter)
             at = end
-        self._combine = None if network.combine.shape[0] == network.combine.shape[1] else (
-            network.combine
-        )
+        n_outputs, n_actions = network.combine.shape
+        self._combine = None if n_outputs == n_actions else network.combine
         self._shapes = [layer.weight.shape for layer in network.layers]  # pyright: ignore
         self._layers = self.split(self.values)
         self._slots = self.split(self.grads)
+        # Products with few columns are several times slower than the same with few rows.
+        self._turned = [
+            self.values.new_empty(n_in, n_out) if n_in < n_out else None
+            for n_out, n_in in self._shapes
+        ]
 
     def split(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Returns (weight, bias) views of a vector laid out as `values` is."""
@@ -128,26 +135,39 @@ class FlatNetwork:
             at += n_out
         return layers
 
+    def room(self, n_rows: int) -> list[torch.Tensor]:
+        """Returns uninitialised memory for the outputs of every layer, each (n_rows, n_out)."""
+        return [self.values.new_empty(n_rows, n_out) for n_out, _ in self._shapes]
+
     def forward(
         self,
         inputs: torch.Tensor,
         layers: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
+        room: Sequence[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Returns scaled Q-values (n, n_actions) and the inputs of every layer.
 
         Args:
             inputs: Encoded states, shape (n, n_inputs).
             layers: Other weights than the network's own, from `split`.
+            room: Memory to write to, from `room`; fresh if None.
         """
         layers = self._layers if layers is None else layers
+        room = self.room(len(inputs)) if room is None else room
         seen = [inputs]
-        for weight, bias in layers[:-1]:
-            seen.append(torch.addmm(bias, seen[-1], weight.t()).relu_())
-        weight, bias = layers[-1]
-        outputs = torch.addmm(bias, seen[-1], weight.t())
+        for (weight, bias), output in zip(layers, room, strict=True):
+            seen.append(torch.addmm(bias, seen[-1], weight.t(), out=output))
+            if len(seen) <= len(layers):
+                output.relu_()
+        outputs = seen.pop()
         return (outputs if self._combine is None else outputs @ self._combine), seen
 
-    def backward(self, error: torch.Tensor, seen: Sequence[torch.Tensor]) -> None:
+    def backward(
+        self,
+        error: torch.Tensor,
+        seen: Sequence[torch.Tensor],
+        room: Sequence[torch.Tensor] | None = None,
+    ) -> None:
         """Writes the gradient of the weights to `grads`.
 
         With g = dL/d(output of a layer) and x its input: dL/dW = g^T x, dL/db = sum g,
@@ -156,13 +176,23 @@ class FlatNetwork:
         Args:
             error: dL/dQ, shape (n, n_actions).
             seen: The inputs of every layer, from `forward`.
+            room: Memory to work in, from `room`; fresh if None.
         """
+        room = self.room(len(error)) if room is None else room
         gradient = error if self._combine is None else error @ self._combine.t()
         for i in range(len(self._layers) - 1, -1, -1):
-            weight_grad, bias_grad = self._slots[i]
-            torch.mm(gradient.t(), seen[i], out=weight_grad)
-            torch.sum(gradient, 0, out=bias_grad)
+            self._write_grads(i, gradient, seen[i])
             if i:
-                gradient = torch.ops.aten.threshold_backward(
-                    torch.mm(gradient, self._layers[i][0]), seen[i], 0
+                before = torch.mm(gradient, self._layers[i][0], out=room[i - 1])
+                gradient = torch.ops.aten.threshold_backward.grad_input(
+                    before, seen[i], 0, grad_input=before
                 )
+
+    def _write_grads(self, layer: int, gradient: torch.Tensor, inputs: torch.Tensor) -> None:
+        weight_grad, bias_grad = self._slots[layer]
+        turned = self._turned[layer]
+        if turned is None:
+            torch.mm(gradient.t(), inputs, out=weight_grad)
+        else:
+            weight_grad.copy_(torch.mm(inputs.t(), gradient, out=turned).t())
+        torch.sum(gradient, 0, out=bias_grad)

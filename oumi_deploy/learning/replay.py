@@ -48,21 +48,22 @@ class Replay:
         useful = np.flatnonzero(transitions.learn_continue | transitions.learn_rollback)
         self.batch_size, self.seed = batch_size, seed
         self._useful = torch.from_numpy(useful)
-        self._inputs = torch.from_numpy(inputs)
         self._next = torch.from_numpy(transitions.next_decision)
-        packed = np.empty((len(transitions), 7), dtype=np.float32)
-        packed[:, 0] = transitions.continue_reward / scale
-        packed[:, 1] = transitions.rollback_reward / scale
-        packed[:, 2] = transitions.continue_discount
-        packed[:, 3] = transitions.learn_continue
-        packed[:, 4] = transitions.learn_rollback
-        packed[:, 5] = transitions.logged_action == 0
-        packed[:, 6] = transitions.logged_action == 1
-        self._outcomes = torch.from_numpy(packed)
+        # Where nothing follows any decision, nobody needs to look at the following states.
+        self._looks_ahead = bool((transitions.continue_discount[useful] > 0).any())
+        t = transitions
+        self._inputs = torch.from_numpy(inputs)
+        self._outcomes = {
+            "rewards": _pairs(t.continue_reward / scale, t.rollback_reward / scale),
+            "discounts": torch.from_numpy(t.continue_discount.astype(np.float32)),
+            "learnt": _pairs(t.learn_continue, t.learn_rollback),
+            "logged": _pairs(t.logged_action == 0, t.logged_action == 1),
+        }
 
     def to(self, device: str | torch.device) -> "Replay":
         """Moves the decisions to where the network is."""
-        self._inputs, self._outcomes = self._inputs.to(device), self._outcomes.to(device)
+        self._inputs = self._inputs.to(device)
+        self._outcomes = {name: values.to(device) for name, values in self._outcomes.items()}
         return self
 
     def __len__(self) -> int:
@@ -91,21 +92,24 @@ class Replay:
 
     def _gather(self, decisions: torch.Tensor) -> Iterator[Batch]:
         size = self.batch_size
-        outcomes = self._outcomes[decisions.to(self._outcomes.device)]
-        following = self._next[decisions]
-        # State and next state of a batch stand together, so that one pass serves both.
-        pairs = [
-            rows[start : start + size]
-            for start in range(0, len(decisions), size)
-            for rows in (decisions, following)
-        ]
-        inputs = self._inputs[torch.cat(pairs).to(self._inputs.device)]
-        for start in range(0, len(decisions), size):
-            rows = outcomes[start : start + size]
-            yield Batch(
-                inputs=inputs[2 * start : 2 * start + 2 * len(rows)],
-                rewards=rows[:, 0:2],
-                discounts=rows[:, 2],
-                learnt=rows[:, 3:5],
-                logged=rows[:, 5:7],
-            )
+        device = self._inputs.device
+        rows, stride = decisions, size
+        if self._looks_ahead:
+            # State and next state of a batch stand together, so that one pass serves both.
+            batches = decisions.split(size), self._next.index_select(0, decisions).split(size)
+            rows = torch.cat([half for pair in zip(*batches, strict=True) for half in pair])
+            stride = 2 * size
+        # Selecting along a dimension copies rows; indexing, which can do more, is slower.
+        inputs = self._inputs.index_select(0, rows.to(device)).split(stride)
+        decisions = decisions.to(device)
+        outcomes = {
+            name: values.index_select(0, decisions).split(size)
+            for name, values in self._outcomes.items()
+        }
+        for number, batch_inputs in enumerate(inputs):
+            yield Batch(batch_inputs, **{n: parts[number] for n, parts in outcomes.items()})
+
+
+def _pairs(of_continue: np.ndarray, of_rollback: np.ndarray) -> torch.Tensor:
+    """Returns one value an action, float32 of shape (n, 2)."""
+    return torch.from_numpy(np.stack([of_continue, of_rollback], axis=1).astype(np.float32))

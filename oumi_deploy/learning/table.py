@@ -36,7 +36,8 @@ class ReplayedTable:
 
     Args:
         table: Q-values, float32 of shape (n_cells, n_actions), learnt in place.
-        counts: Decisions behind each entry, float32 of the same shape, filled in place.
+        counts: Decisions behind each entry, float32 of the same shape; those of a table that
+            was learnt before are added to, in place.
         cells: Cell of each decision, int64 of shape (n,).
         transitions: Their outcomes, length n.
     """
@@ -56,7 +57,7 @@ class ReplayedTable:
             n_learnt[:, action] = np.bincount(cells[known], minlength=n_cells)
             total = np.bincount(cells[known], weights=reward[known], minlength=n_cells)
             self._mean_reward[:, action] = total / np.maximum(n_learnt[:, action], 1)
-        counts[:] = n_learnt
+        counts += n_learnt
         self._visited = n_learnt > 0
         goes_on = np.flatnonzero(transitions.learn_continue & (transitions.continue_discount > 0))
         self._from = cells[goes_on]

@@ -50,7 +50,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         plain = json.loads((folder / _PLAIN).read_text(encoding="utf-8"))
+        _ = plain["made_with"]
         return torch.load(folder / _TENSORS, weights_only=True), plain
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # A damaged file can raise anything when it is unpacked.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DeployError(f"{folder}: not a checkpoint that can be resumed: {reason}") from error

@@ -86,6 +86,8 @@ class DeploymentEpisodes(BaseMapDataset):
                 raise DeployError(
                     f"dataset_kwargs: unknown {', '.join(unknown)}; there are metrics and generate"
                 )
+            if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+                raise DeployError(f"dataset_kwargs: metrics: expected a list, got {metrics!r}")
             self._rows = to_rows(load_episodes(dataset_path, generate), metrics)
 
     def __len__(self) -> int:
@@ -123,16 +125,24 @@ def load_episodes(path: str | None, generate: Mapping[str, Any] | None) -> Episo
         raise DeployError(
             "name an episode file as dataset_path, or a sample's count and seed under generate"
         )
-    unknown = set(generate) - {"count", "seed", "parameters"}
+    _require_mapping("generate", generate)
+    unknown = set(map(str, generate)) - {"count", "seed", "parameters"}
     if unknown:
         raise DeployError(
             f"generate: unknown {', '.join(sorted(unknown))}; there are count, seed and parameters"
         )
+    parameters = generate.get("parameters") or {}
+    _require_mapping("generate.parameters", parameters)
     for name, least in (("count", 1), ("seed", 0)):
         value = generate.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise DeployError(f"generate.{name}: {value!r} is not a whole number from {least} on")
-    return generate_sample(generate["count"], generate["seed"], generate.get("parameters"))
+    return generate_sample(generate["count"], generate["seed"], parameters)
+
+
+def _require_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise DeployError(f"{name}: expected names and values, got {value!r}")
 
 
 def as_dataset(rows: pa.Table) -> datasets.Dataset:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from oumi.core.configs import EvaluationConfig, EvaluationTaskParams
 from oumi.core.registry import register_evaluation_function
+from safetensors import SafetensorError
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import evaluate
@@ -83,7 +84,7 @@ def load_policy(folder: Path) -> DeploymentPolicy:
         except ValueError as error:
             problem = str(error)
             continue
-        except (OSError, RuntimeError, TypeError, KeyError) as error:
+        except (OSError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
             raise DeployError(f"{folder}: {' '.join(str(error).split())}") from error
         assert isinstance(model, DeploymentModel)
         return model.policy()

@@ -54,8 +54,13 @@ class DeploymentModel(BaseModel):
         self.about: dict[str, Any] = {}
         self.encoder: StateEncoder | None = None
         if built is not None:
-            self.encoder = StateEncoder.from_dict(built["encoder"])
-            self.about = dict(built["about"])
+            try:
+                self.encoder = StateEncoder.from_dict(built["encoder"])
+                self.about = dict(built["about"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DeployError(
+                    f"built: {error} is missing or malformed; only a saved model's config has it"
+                ) from error
 
     @property
     def criterion(self) -> Callable:
@@ -71,6 +76,10 @@ class DeploymentModel(BaseModel):
                 "encoder": self.encoder.as_dict(),
                 "about": self.about,
             }
+
+    def made_of(self) -> dict[str, Any]:
+        """Returns all but the weights: layers or bins, and the encoder; plain values."""
+        return self._init_kwargs
 
     def q_function(self) -> QFunction:
         """Returns the Q-function as numpy evaluates it."""
@@ -111,7 +120,7 @@ class DeploymentQTable(DeploymentModel):
             _refuse(unknown, "bins and edges")
             if isinstance(bins, bool) or not isinstance(bins, int) or bins < 2:
                 raise DeployError(f"bins: {bins!r} is not a whole number of 2 or more")
-            plain_edges = {name: [float(x) for x in inner] for name, inner in (edges or {}).items()}
+            plain_edges = _plain_edges(edges or {})
             kwargs: dict[str, Any] = {"bins": bins, "edges": plain_edges, "built": built}
             super().__init__(kwargs, built)
         self.bins, self.fixed_edges = bins, plain_edges
@@ -165,7 +174,8 @@ class DeploymentQNetwork(DeploymentModel):
     ):
         with as_config_error("model.model_kwargs"):
             _refuse(unknown, "hidden_sizes and dueling")
-            sizes = list(hidden_sizes) if not isinstance(hidden_sizes, str | int) else []
+            listed = isinstance(hidden_sizes, Sequence) and not isinstance(hidden_sizes, str)
+            sizes = list(hidden_sizes) if listed else []
             if not sizes or not all(type(size) is int and size > 0 for size in sizes):
                 raise DeployError(f"hidden_sizes: {hidden_sizes!r} is not a list of sizes above 0")
             if not isinstance(dueling, bool):
@@ -198,6 +208,15 @@ class DeploymentQNetwork(DeploymentModel):
     def q_function(self) -> NetworkQ:
         """Returns the layers as numpy runs them."""
         return NetworkQ(self.network.plain_layers())
+
+
+def _plain_edges(edges: Any) -> dict[str, list[float]]:
+    if not isinstance(edges, Mapping):
+        raise DeployError(f"edges: expected features and their edges, got {edges!r}")
+    try:
+        return {str(name): [float(x) for x in inner] for name, inner in edges.items()}
+    except (TypeError, ValueError) as error:
+        raise DeployError(f"edges: expected a list of numbers a feature: {error}") from error
 
 
 def _refuse(unknown: Mapping[str, Any], known: str) -> None:

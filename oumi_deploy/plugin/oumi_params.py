@@ -14,8 +14,10 @@
 
 """Which of Oumi's own training parameters mean something here; the others are refused by name."""
 
+import torch
 from oumi.core.configs import TrainingConfig, TrainingParams
 from oumi.core.distributed import is_distributed
+from oumi.utils.torch_utils import get_torch_dtype
 
 from oumi_deploy.errors import DeployError
 
@@ -49,12 +51,35 @@ def refuse_idle_params(params: TrainingParams, config: TrainingConfig | None, ta
             raise DeployError(f"training.{name} has no effect here ({why}): take it out")
     if is_distributed():
         raise DeployError("training runs in one process: start it with plain `oumi train`")
-    if config is not None and (config.fsdp.enable_fsdp or config.deepspeed.enable_deepspeed):
-        raise DeployError("fsdp and deepspeed have no effect here: take them out")
+    if config is not None:
+        _refuse_idle_config(config)
     if table and not 0 < params.learning_rate <= 1:
         raise DeployError(
             f"training.learning_rate: {params.learning_rate:g} is not above 0 and at most 1, the "
             "share of the way to its target that a table moves"
         )
+    if params.per_device_train_batch_size < 1:
+        raise DeployError(
+            f"training.per_device_train_batch_size: {params.per_device_train_batch_size} is not 1 "
+            "or more"
+        )
+    if isinstance(params.eval_steps, float):
+        raise DeployError(
+            f"training.eval_steps: {params.eval_steps:g} is not a whole number of steps"
+        )
     if not table and params.learning_rate <= 0:
         raise DeployError(f"training.learning_rate: {params.learning_rate:g} is not above 0")
+
+
+def _refuse_idle_config(config: TrainingConfig) -> None:
+    if config.fsdp.enable_fsdp or config.deepspeed.enable_deepspeed:
+        raise DeployError("fsdp and deepspeed have no effect here: take them out")
+    model = config.model
+    precision = model.torch_dtype_str
+    if precision != "auto" and get_torch_dtype(precision) != torch.float32:
+        raise DeployError(
+            f"model.torch_dtype_str: {precision} has no effect here (training is in single "
+            "precision): set it to float32"
+        )
+    if model.load_pretrained_weights and model.model_kwargs:
+        raise DeployError("model.model_kwargs has no effect on a model that is loaded: take it out")

@@ -77,6 +77,23 @@ WATCHED = 500
 """Training episodes that the learning curve is measured on where there is no validation split."""
 
 
+_SAME_TO_RESUME = (
+    "optimizer",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "warmup_ratio",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "sgd_momentum",
+    "max_grad_norm",
+)
+"""Training parameters without which a resumed run would not be the one that was interrupted."""
+
+
 class DeploymentTrainer(OumiTrainer):
     """Trains a table or a network of Q-values on deployment episodes.
 
@@ -139,15 +156,16 @@ class DeploymentTrainer(OumiTrainer):
         self.history: list[dict[str, float]] = []
         self.last_eval: dict[str, float] = {}
         self._saved_step = -1
-        super().__init__(
-            model=model,
-            processing_class=processing_class,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            callbacks=callbacks,
-            config=config or training_config,
-        )
+        with _oumi_refusals():
+            super().__init__(
+                model=model,
+                processing_class=processing_class,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                callbacks=callbacks,
+                config=config or training_config,
+            )
         self.deployment_model = model
         for group in self.optimizer.param_groups:
             if group.get("fused") is False:
@@ -458,10 +476,12 @@ class DeploymentTrainer(OumiTrainer):
     def _load_from_checkpoint(self, checkpoint_dirname: str) -> None:
         tensors, plain = read_checkpoint(Path(checkpoint_dirname))
         for what, now in self._made_with().items():
-            if plain["made_with"].get(what) != now:
+            then = plain["made_with"].get(what)
+            if then != now:
                 raise DeployError(
-                    f"{checkpoint_dirname}: made with another {what}, so the run cannot go on "
-                    "from it; choose a new training.output_dir, or set the config as it was"
+                    f"{checkpoint_dirname}: made with another {what}{_which(then, now)}, so the "
+                    "run cannot go on from it; choose a new training.output_dir, or set the "
+                    "config as it was"
                 )
         self.model.load_state_dict(tensors["model"])
         self.optimizer.load_state_dict(tensors["optimizer"])
@@ -469,6 +489,7 @@ class DeploymentTrainer(OumiTrainer):
         for name, tensor in self.learner.tensors().items():
             tensor.copy_(tensors["learner"][name])
         self.state = TrainingState.model_validate(plain["state"])
+        self._saved_step = self.state.global_step
         self.learner.restore(plain["learner"], self.state.global_step)
         self.history, self.last_eval = plain["history"], plain["last_eval"]
         self.telemetry.load_state_dict(plain["telemetry"])
@@ -479,9 +500,11 @@ class DeploymentTrainer(OumiTrainer):
         p = self.params
         return {
             "training data": self.fingerprint,
-            "setting in trainer_kwargs": json.loads(json.dumps(asdict(self.settings))),
+            "setting in trainer_kwargs": _plain(asdict(self.settings)),
             "batch size": _batch_size(p),
             "seed": [p.seed, p.data_seed],
+            "training parameter": {name: _plain(getattr(p, name)) for name in _SAME_TO_RESUME},
+            "model": _plain(self.deployment_model.made_of()),
         }
 
     def _get_train_dataloader(self) -> Any:
@@ -489,6 +512,28 @@ class DeploymentTrainer(OumiTrainer):
 
     def _get_eval_dataloader(self) -> Any:
         """Returns nothing; see `_get_train_dataloader`."""
+
+
+@contextlib.contextmanager
+def _oumi_refusals() -> Iterator[None]:
+    """Turns what Oumi's builders refuse, an unknown optimiser say, into one line."""
+    try:
+        yield
+    except ValueError as error:
+        with as_config_error("training"):
+            raise DeployError(" ".join(str(error).split())) from error
+
+
+def _which(then: Any, now: Any) -> str:
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return ""
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    return f" ({', '.join(names)})"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as it comes back from a JSON file."""
+    return json.loads(json.dumps(value, default=str))
 
 
 @contextlib.contextmanager

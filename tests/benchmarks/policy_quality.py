@@ -1,0 +1,102 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""How much of what can be achieved on generated releases does a policy achieve?
+
+The scale is the mean reward with delay: 0 % is the better of always continuing and always rolling
+back, 100 % is optimal stopping on the full prefix, by backward induction over a risk fitted on
+other groups. The best error-rate threshold, picked in hindsight on the same releases, is there too.
+
+    oumi train -c configs/neural/train.yaml
+    python tests/benchmarks/policy_quality.py --policy output/neural/deployment_policy_model.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from oumi_deploy import DeploymentPolicy
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.sample import generate_sample
+from oumi_deploy.evaluation.evaluate import judge, policy_q_values
+from oumi_deploy.evaluation.reference import ReferenceValue, best_achievable_value
+from oumi_deploy.evaluation.rules import always, best_threshold, error_threshold
+from oumi_deploy.problem.encoder import encode_episodes
+from oumi_deploy.problem.rewards import Action, step_costs
+
+
+def main() -> None:
+    """Prints the figures of the policy, the rules and the reference."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--policy", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--count", type=int, default=10_000, help="releases (default 10,000)")
+    parser.add_argument("--seed", type=int, default=11, help="their seed (default 11)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    result = measure(DeploymentPolicy.load(args.policy), generate_sample(args.count, args.seed))
+    if args.json:
+        print(json.dumps(result))
+        return
+    for name, row in result.items():
+        print(f"{name:26} {row['reward']:8.2f} {row['interval']:>20} {row['achieved']:8.1%}")
+
+
+def measure(policy: DeploymentPolicy, episodes: Episodes) -> dict[str, dict]:
+    """Returns mean reward with delay, its interval and the share achieved, by name."""
+    rewards = policy.rewards
+    threshold = best_threshold(episodes, rewards)
+    actions = {
+        "always continue": always(episodes, Action.CONTINUE),
+        "always roll back": always(episodes, Action.ROLLBACK),
+        "best error-rate threshold": error_threshold(episodes, threshold),
+        "policy": policy_q_values(policy, episodes).argmax(axis=1),
+        "best achievable": reference(policy, episodes).roll_back.astype(int),
+    }
+    judged = {
+        name: judge(episodes, taken, rewards)["metrics"]["mean_reward_with_delay"]
+        for name, taken in actions.items()
+    }
+    floor = max(judged["always continue"]["value"], judged["always roll back"]["value"])
+    ceiling = judged["best achievable"]["value"]
+    return {
+        name: {
+            "reward": metric["value"],
+            "interval": f"{metric['low']:.2f} to {metric['high']:.2f}",
+            "achieved": (metric["value"] - floor) / (ceiling - floor),
+        }
+        for name, metric in judged.items()
+    }
+
+
+def reference(policy: DeploymentPolicy, episodes: Episodes) -> ReferenceValue:
+    """Fits optimal stopping to what the policy's state shows."""
+    share = episodes.column("canary_share")[episodes.canary_rows]
+    return best_achievable_value(
+        encode_episodes(policy.encoder.state, episodes),
+        episodes.canary_offsets,
+        episodes.labels.astype(np.int64),
+        episodes.group_codes(),
+        step_costs(policy.rewards, share),
+        policy.rewards.table(),
+        seed=0,
+    )
+
+
+if __name__ == "__main__":
+    main()

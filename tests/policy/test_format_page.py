@@ -1,0 +1,46 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The page that describes the policy file names all that the file holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import oumi_deploy.policy
+from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
+from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.rewards import Rewards
+from oumi_deploy.problem.state import parse_state
+
+PAGE = Path(oumi_deploy.policy.__file__).with_name("FORMAT.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "q_function",
+    [
+        TableQ([np.array([0.5])], np.zeros((3, 2)), np.zeros((3, 2))),
+        NetworkQ([(np.zeros((2, 2)), np.zeros(2))]),
+    ],
+)
+def test_the_page_names_every_key(q_function: QFunction) -> None:
+    one = np.ones(1)
+    encoder = StateEncoder(parse_state(["error_rate"]), one, one, one, one)
+    policy = DeploymentPolicy(encoder, q_function, "single", Rewards(), 1.0, {}, {}).as_dict()
+    keys = {*policy, *policy["rewards"], *policy["encoder"], *policy["q_function"]}
+    keys -= set(Rewards().as_dict()) - {"step_cost"}
+    assert [key for key in sorted(keys) if key not in PAGE] == []
