@@ -14,7 +14,8 @@
 
 """Turning the cells of a file into typed columns, noting every cell that will not turn."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 
@@ -22,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from oumi_deploy.episodes.schema import NUMBER_COLUMNS, TEXT_COLUMNS, number_column
+
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def _type_column(columns: Columns, name: str, cells: pa.Array) -> None:
     if name in TEXT_COLUMNS or name == "action":
         columns.texts[name] = _as_text(cells)
     elif name == "timestamp" and not _is_number(cells.type):
-        _add_number(columns, name, *_parse_times(cells))
+        _add_number(columns, name, cells, *_parse_times(cells))
     elif _is_number(cells.type):
         columns.numbers[name] = _as_float(cells)
     elif name in NUMBER_COLUMNS or number_column(name).name.startswith("control_"):
-        _add_number(columns, name, *_parse_numbers(cells))
+        _add_number(columns, name, cells, *_parse_numbers(cells))
     else:
         _type_free_column(columns, name, cells)
 
@@ -108,12 +111,14 @@ def _type_free_column(columns: Columns, name: str, cells: pa.Array) -> None:
         columns.numbers[name] = values
 
 
-def _add_number(columns: Columns, name: str, values: np.ndarray, wrong: Mapping[int, str]) -> None:
+def _add_number(
+    columns: Columns, name: str, cells: pa.Array, values: np.ndarray, wrong: np.ndarray
+) -> None:
     columns.numbers[name] = values
-    columns.problems += [
-        Problem(f"{cell!r} is not a number; leave the cell empty if it is missing", name, row)
-        for row, cell in wrong.items()
-    ]
+    words = _as_text(cells) if len(wrong) else cells
+    for row in wrong.tolist():
+        message = f"{words[row].as_py()!r} is not a number; leave the cell empty if it is missing"
+        columns.problems.append(Problem(message, name, row))
 
 
 def _one_chunk(cells: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -150,35 +155,45 @@ def _as_text(cells: pa.Array) -> pa.DictionaryArray:
     return cells
 
 
-def _parse_numbers(cells: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
-    """Reads text cells as numbers; returns them and the rows whose cell is none."""
-    words = cells.cast(pa.string())
-    try:
-        return words.cast(pa.float64()).to_numpy(zero_copy_only=False), {}
-    except pa.ArrowInvalid:
-        return _parse_each(words, float)
+def _parse_numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Reads text cells as numbers; returns them and the rows that hold something else."""
+    if not pa.types.is_dictionary(cells.type):
+        words = cells.cast(pa.string())
+        with contextlib.suppress(pa.ArrowInvalid):
+            return words.cast(pa.float64()).to_numpy(zero_copy_only=False), _NO_ROWS
+    return _parse_each(_as_text(cells), float)
 
 
-def _parse_times(cells: pa.Array) -> tuple[np.ndarray, dict[int, str]]:
+def _parse_times(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Reads ISO 8601 text or Arrow timestamps as Unix seconds; text without a zone is UTC."""
     if pa.types.is_null(cells.type):
-        return np.full(len(cells), np.nan), {}
+        return np.full(len(cells), np.nan), _NO_ROWS
     if pa.types.is_timestamp(cells.type):
         micros = cells.cast(pa.timestamp("us", cells.type.tz)).cast(pa.int64())
-        return micros.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6, {}
-    return _parse_each(cells.cast(pa.string()), unix_seconds)
+        return micros.cast(pa.float64()).to_numpy(zero_copy_only=False) / 1e6, _NO_ROWS
+    return _parse_each(_as_text(cells), unix_seconds)
 
 
-def _parse_each(words: pa.Array, parse) -> tuple[np.ndarray, dict[int, str]]:
-    values, wrong = np.full(len(words), np.nan), {}
-    for row, word in enumerate(words.to_pylist()):
-        if word is None:
-            continue
+def _parse_each(
+    cells: pa.DictionaryArray, parse: Callable[[str], float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Parses each different word once; long columns hold few."""
+    words = cells.dictionary.to_pylist()
+    values = np.full(len(words) + 1, np.nan)
+    wrong = np.zeros(len(words) + 1, dtype=bool)
+    for code, word in enumerate(words):
         try:
-            values[row] = parse(word)
+            values[code] = parse(word)
         except ValueError:
-            wrong[row] = word
-    return values, wrong
+            wrong[code] = True
+    # Code -1, a missing cell, is the last entry: NaN and not wrong.
+    codes = codes_of(cells)
+    return values[codes], np.flatnonzero(wrong[codes])
+
+
+def codes_of(cells: pa.DictionaryArray) -> np.ndarray:
+    """Returns dictionary codes of shape (n_rows,), -1 where the cell is missing."""
+    return cells.indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def unix_seconds(word: str) -> float:

@@ -14,6 +14,7 @@
 
 """Runs of `oumi train`: one through its command line, the others in this process."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -34,10 +35,16 @@ CONFIGS = ROOT / "configs"
 os.environ["DO_NOT_TRACK"] = "1"
 
 
+ABSENT = "take it out"
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns nested mappings merged; a list replaces a list."""
+    """Returns nested mappings merged; a list replaces a list, ABSENT takes a name out."""
     merged = deepcopy(dict(base))
     for name, value in changes.items():
+        if value == ABSENT:
+            merged.pop(name, None)
+            continue
         nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
         merged[name] = merge(merged[name], value) if nested else deepcopy(value)
     return merged
@@ -83,6 +90,9 @@ def oumi() -> Any:
 
     import oumi_deploy.plugin.register  # noqa: F401
 
+    # Oumi collects garbage in every run, and all these modules will never be any.
+    gc.collect()
+    gc.freeze()
     return SimpleNamespace(
         configs=oumi.core.configs,
         train=oumi.train.train,

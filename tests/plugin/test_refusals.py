@@ -112,7 +112,7 @@ TABLE, NETWORK = "table", "network"
         (NETWORK, {"training": {"compile": True}}, "training.compile has no effect here"),
         (
             NETWORK,
-            {"training": {"mixed_precision_dtype": "bf16"}},
+            {"training": {"mixed_precision_dtype": "BF16"}},
             "training.mixed_precision_dtype has no effect here",
         ),
         (NETWORK, {"training": {"optimizer": "adamm"}}, "training: Unsupported optimizer: adamm"),
