@@ -164,7 +164,8 @@ def _generate(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.sample import release_parameters
 
     changes = dict(_read_change(change) for change in args.set)
-    with tqdm(total=args.count, unit=" releases", desc="Generating") as bar:
+    # The delay keeps the bar away from what is refused at once.
+    with tqdm(total=args.count, unit=" releases", desc="Generating", delay=0.5) as bar:
         write_episodes(
             args.out,
             args.count,
@@ -192,7 +193,7 @@ def _convert(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.changerca import convert_changerca
     from oumi_deploy.episodes.table import write_frame
 
-    with tqdm(unit=" experiments", desc="Converting") as bar:
+    with tqdm(unit=" experiments", desc="Converting", delay=0.5) as bar:
         frame = convert_changerca(args.clone, progress=bar.update)
     write_frame(frame, args.out, overwrite=args.overwrite)
     print(f"{args.out}: {frame['episode_id'].nunique()} releases")

@@ -77,7 +77,7 @@ def type_columns(table: Mapping[str, pa.ChunkedArray] | pa.Table, names: Iterabl
         if names.count(name) > 1:
             columns.problems.append(Problem("two columns have this name", name))
             continue
-        cells = _one_chunk(table[name])
+        cells = one_chunk(table[name])
         columns.n_rows = len(cells)
         try:
             _type_column(columns, name, cells)
@@ -121,7 +121,8 @@ def _add_number(
         columns.problems.append(Problem(message, name, row))
 
 
-def _one_chunk(cells: pa.ChunkedArray | pa.Array) -> pa.Array:
+def one_chunk(cells: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Returns cells as one array."""
     if isinstance(cells, pa.ChunkedArray):
         if pa.types.is_dictionary(cells.type):
             cells = cells.unify_dictionaries()
@@ -188,12 +189,13 @@ def _parse_each(
             wrong[code] = True
     # Code -1, a missing cell, is the last entry: NaN and not wrong.
     codes = codes_of(cells)
-    return values[codes], np.flatnonzero(wrong[codes])
+    return values[codes], np.flatnonzero(wrong[codes]) if wrong.any() else _NO_ROWS
 
 
 def codes_of(cells: pa.DictionaryArray) -> np.ndarray:
     """Returns dictionary codes of shape (n_rows,), -1 where the cell is missing."""
-    return cells.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    indices = cells.indices.fill_null(-1) if cells.null_count else cells.indices
+    return indices.to_numpy(zero_copy_only=False)
 
 
 def unix_seconds(word: str) -> float:

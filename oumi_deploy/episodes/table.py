@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from oumi_deploy.episodes.columns import Columns, type_columns
+from oumi_deploy.episodes.columns import Columns, codes_of, one_chunk, type_columns
 from oumi_deploy.episodes.schema import TEXT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.files import replace_when_done
@@ -119,33 +119,69 @@ def _suffixes() -> str:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    """Reads row group by row group, each number to its place in one array a column.
+    """Reads row group by row group, every cell to its place in one array a column.
 
-    A million episodes fill gigabytes: read whole and joined after, they would stand in memory
-    twice, and asking the system for that memory takes longer than reading.
+    A million episodes fill gigabytes: read whole and joined afterwards, they would stand in
+    memory twice, and to be given that memory takes longer than to read the file.
     """
     with pq.ParquetFile(path) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
-        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    starts = np.cumsum([0, *lengths])
     numbers = {f.name: np.empty(n_rows) for f in schema if _is_plain_number(f.type)}
-    texts = [f.name for f in schema if _is_string(f.type)]
-    starts = np.cumsum([0, *groups])
+    codes = {f.name: np.empty(n_rows, dtype=np.int32) for f in schema if _is_string(f.type)}
+    placed = {**numbers, **codes}
     opened = threading.local()
 
-    def read_group(number: int) -> pa.Table:
+    def read_group(number: int) -> tuple[dict[str, pa.Array], pa.Table]:
         # A file is read by one thread at a time, so that each opens its own.
         if not hasattr(opened, "file"):
-            opened.file = pq.ParquetFile(path, memory_map=True, read_dictionary=texts)
-        part = opened.file.read_row_group(number, use_threads=False)
-        for name, values in numbers.items():
-            _copy_cells(part[name], values[starts[number] : starts[number + 1]])
-        return part.drop_columns(list(numbers))
+            opened.file = pq.ParquetFile(path, memory_map=True, read_dictionary=list(codes))
+        part = opened.file.read_row_group(number, use_threads=len(lengths) == 1)
+        here = slice(starts[number], starts[number + 1])
+        words = {}
+        for name, place in placed.items():
+            cells = one_chunk(part[name])
+            if name in codes:
+                words[name] = cells.dictionary
+                place[here] = codes_of(cells)
+            else:
+                place[here] = cells.to_numpy(zero_copy_only=False)
+        return words, part.drop_columns(list(placed))
 
+    if len(set(schema.names)) < len(schema.names) or not lengths:
+        return pq.read_table(path)
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        parts = list(pool.map(read_group, range(len(groups))))
-    others = pa.concat_tables(parts) if parts else schema.empty_table().drop_columns(list(numbers))
-    filled = {name: pa.array(values) for name, values in numbers.items()}
-    return pa.table({n: filled[n] if n in filled else others[n] for n in schema.names})
+        words, others = zip(*pool.map(read_group, range(len(lengths))), strict=True)
+    rest = pa.concat_tables(others)
+    return pa.table(
+        {
+            name: pa.array(numbers[name])
+            if name in numbers
+            else _join_words(codes[name], starts, [part[name] for part in words])
+            if name in codes
+            else rest[name]
+            for name in schema.names
+        }
+    )
+
+
+def _join_words(codes: np.ndarray, starts: np.ndarray, parts: list[pa.Array]) -> pa.Array:
+    """Joins the parts of a text column, whose codes each count from the part's own words.
+
+    Args:
+        codes: Codes of shape (n_rows,), -1 where missing; renumbered in place.
+        starts: First row of each part, and the number of rows at the end.
+        parts: Words of each part.
+    """
+    words = pa.concat_arrays(parts).dictionary_encode()
+    renumbered = np.split(words.indices.to_numpy(), np.cumsum([len(part) for part in parts])[:-1])
+    for number, new in enumerate(renumbered):
+        here = slice(starts[number], starts[number + 1])
+        codes[here] = np.append(new, -1)[codes[here]]
+    missing = codes < 0
+    indices = pa.array(codes, mask=missing) if missing.any() else pa.array(codes)
+    return pa.DictionaryArray.from_arrays(indices, words.dictionary)
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -154,14 +190,6 @@ def _is_string(kind: pa.DataType) -> bool:
 
 def _is_plain_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def _copy_cells(cells: pa.ChunkedArray, place: np.ndarray) -> None:
-    """Copies numbers as float64, NaN where null."""
-    at = 0
-    for chunk in cells.chunks:
-        place[at : at + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-        at += len(chunk)
 
 
 def _read_csv(path: Path) -> pa.Table:

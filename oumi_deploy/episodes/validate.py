@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from oumi_deploy.episodes.columns import Columns, Problem
+from oumi_deploy.episodes.columns import Columns, Problem, codes_of
 from oumi_deploy.episodes.order import EpisodeOrder, order_rows
 from oumi_deploy.episodes.schema import LABELS, LOGGED_ACTIONS, PHASES, number_column
 
@@ -98,11 +98,6 @@ def _foreign_words(columns: Columns) -> list[Problem]:
             for row in rows
         ]
     return problems
-
-
-def codes_of(cells: pa.DictionaryArray) -> np.ndarray:
-    """Returns dictionary codes of shape (n_rows,), -1 where the cell is missing."""
-    return cells.indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def _steps_rise(columns: Columns, order: EpisodeOrder) -> Iterator[Problem]:

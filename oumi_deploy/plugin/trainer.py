@@ -35,7 +35,7 @@ from oumi.core.trainers.oumi_trainer import Trainer as OumiTrainer
 from oumi.core.trainers.oumi_trainer import TrainingState
 from oumi.utils.io_utils import save_json
 from oumi.utils.logging import logger
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import from_rows

@@ -123,7 +123,7 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
         if action == Action.ROLLBACK or last or self.form == "single":
             reward = float(self._pays[bad, action])
             return self._observation(), reward, True, False, self._info()
-        reward = -float(self._waiting_costs[self._decision]) * bad
+        reward = -float(self._waiting_costs[self._decision]) if bad else 0.0
         self._decision += 1
         return self._observation(), reward, False, False, self._info()
 

@@ -33,6 +33,9 @@ THIN = 20
 
 DOTS = ".."
 
+_NAMED = 4
+"""Held features that a caption names."""
+
 _POINTS = 301
 """Points along an axis of the grid."""
 
@@ -103,8 +106,12 @@ class Plane:
             return f"The policy's state has no other features.{dots}"
         values = ", ".join(
             f"{name} = {'missing' if np.isnan(value) else format(value, '.3g')}"
-            for name, value in self.held.items()
+            for name, value in list(self.held.items())[:_NAMED]
         )
+        unnamed = len(self.held) - _NAMED
+        if unnamed > 0:
+            # Then some follow from the two that move, and few releases look like this plane.
+            values += f", and {unnamed} more; some could not stay there while these two move"
         return f"Other features held at their median over the canary observations: {values}.{dots}"
 
 
