@@ -16,6 +16,7 @@ oumi evaluate -c configs/quickstart/eval.yaml
 oumi-deploy generate --count 2000 --seed 3 --out $run/releases.parquet --overwrite
 oumi-deploy evaluate --policy $run/deployment_policy_model.json --episodes $run/releases.parquet \
   --per-observation
-oumi-deploy figures --run $run --episodes $run/releases.parquet --per-observation --overwrite
+oumi-deploy figures --run $run --episodes $run/releases.parquet --per-observation \
+  --features error_rate health_score --overwrite
 echo '[{"error_rate": 0.15, "memory_usage": 0.85, "cpu_usage": 0.75, "health_score": 0.6}]' |
   oumi-deploy decide --policy $run/deployment_policy_model.json

@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,11 +183,27 @@ def environment() -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Quickstart:
+    """The folder in which `oumi train` has run the quick start, and a run that was refused."""
+
+    folder: Path
+    refused: subprocess.CompletedProcess[str]
+
+
 @pytest.fixture(scope="session")
-def quickstart(tmp_path_factory, command) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which `oumi train` has run the quick start, and how it ended."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    (folder / "configs").symlink_to(CONFIGS)
-    done = command("oumi", "train", "-c", "configs/quickstart/train.yaml", cwd=folder)
+def quickstart(tmp_path_factory, command) -> Quickstart:
+    """Runs the quick start, and beside it, in another folder, one that is misspelt."""
+
+    def run(*changes: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        folder = tmp_path_factory.mktemp("quickstart")
+        (folder / "configs").symlink_to(CONFIGS)
+        train = "oumi", "train", "-c", "configs/quickstart/train.yaml"
+        return folder, command(*train, *changes, cwd=folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        good = pool.submit(run)
+        bad = pool.submit(run, "--training.trainer_kwargs.fomr", "single")
+    folder, done = good.result()
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done
+    return Quickstart(folder, bad.result()[1])

@@ -32,7 +32,7 @@ METRICS = ("error_rate", "memory_usage", "cpu_usage", "health_score")
 
 @pytest.fixture(scope="module")
 def run(quickstart) -> Path:
-    return quickstart[0] / "output" / "quickstart"
+    return quickstart.folder / "output" / "quickstart"
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_every_well_filled_bin_takes_the_action_with_the_higher_mean_reward(poli
 @pytest.fixture(scope="module")
 def evaluated(quickstart, run, command) -> dict:
     config = "configs/quickstart/eval.yaml"
-    done = command("oumi", "evaluate", "-c", config, cwd=quickstart[0])
+    done = command("oumi", "evaluate", "-c", config, cwd=quickstart.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     (result,) = (run / "evaluation").rglob("task_result.json")
     return json.loads(result.read_text())["results"]["deployment_policy"]
@@ -162,16 +162,8 @@ def test_oumi_evaluate_says_what_oumi_deploy_evaluate_says(evaluated, run, tmp_p
     assert evaluated["n_bad"] == judged["n_bad"]
 
 
-def test_what_the_plugin_refuses_is_one_line(quickstart, command):
-    done = command(
-        "oumi",
-        "train",
-        "-c",
-        "configs/quickstart/train.yaml",
-        "--training.trainer_kwargs.fomr",
-        "single",
-        cwd=quickstart[0],
-    )
+def test_what_the_plugin_refuses_is_one_line(quickstart):
+    done = quickstart.refused
     assert done.returncode == 1
     output = done.stdout + done.stderr
     assert "Traceback" not in output
@@ -180,4 +172,4 @@ def test_what_the_plugin_refuses_is_one_line(quickstart, command):
         "Error: training.trainer_kwargs: unknown setting fomr: did you mean form?"
     )
     # And it is the last thing said: the line was not broken in two.
-    assert output.rstrip().endswith(line.rstrip())
+    assert done.stdout.rstrip().endswith(line.rstrip())
