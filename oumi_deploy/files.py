@@ -24,23 +24,30 @@ from pathlib import Path
 from oumi_deploy.errors import DeployError
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raises DeployError if `path` exists and may not be replaced; long work asks first."""
+    if path.exists() and not overwrite:
+        raise DeployError(f"{path} exists already: choose another name, or pass --overwrite")
+
+
 @contextlib.contextmanager
-def replace_when_done(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+def replace_when_done(
+    path: str | os.PathLike[str], *, overwrite: bool = True, folder: bool = False
+) -> Iterator[Path]:
     """Yields a path beside `path` to write to, and renames it to `path` at the end.
 
-    If the block raises, what was written is removed and `path` stays as it was. The block
-    may make a file or a folder.
+    If the block raises, what was written is removed and `path` stays as it was.
 
     Args:
         path: The final name of the file or folder.
-        overwrite: Whether an existing file may be replaced. A folder never is.
+        overwrite: Whether what exists there may be replaced.
+        folder: Whether the block makes a folder; a file never replaces one.
 
     Raises:
         DeployError: If `path` exists and may not be replaced, or its folder cannot be made.
     """
     final = Path(path)
-    if final.is_dir() or (final.exists() and not overwrite):
-        raise DeployError(f"{final} exists already: choose another name, or pass --overwrite")
+    refuse_existing(final, overwrite and (folder or not final.is_dir()))
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
@@ -49,6 +56,9 @@ def replace_when_done(path: str | os.PathLike[str], *, overwrite: bool = True) -
     try:
         draft = work / final.name
         yield draft
+        if final.is_dir():
+            # A folder cannot be renamed over one that holds files.
+            os.replace(final, work / "replaced")
         os.replace(draft, final)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -104,6 +104,9 @@ def _type_free_column(columns: Columns, name: str, cells: pa.Array) -> None:
     if pa.types.is_null(cells.type):
         columns.numbers[name] = np.full(len(cells), np.nan)
         return
+    if pa.types.is_dictionary(cells.type) and not _all_numbers(_as_text(cells)):
+        columns.texts[name] = _as_text(cells)
+        return
     values, wrong = _parse_numbers(cells)
     if len(wrong):
         columns.texts[name] = _as_text(cells)
@@ -154,6 +157,17 @@ def _as_text(cells: pa.Array) -> pa.DictionaryArray:
     if not pa.types.is_string(cells.type.value_type):
         cells = pa.DictionaryArray.from_arrays(cells.indices, cells.dictionary.cast(pa.string()))
     return cells
+
+
+def _all_numbers(cells: pa.DictionaryArray) -> bool:
+    """Whether every cell is a number or missing; a long text column shows its first words only."""
+    words = cells.dictionary.to_pylist()
+    used = np.zeros(len(words) + 1, dtype=bool)
+    used[codes_of(cells)] = True
+    try:
+        return all(float(words[code]) is not None for code in np.flatnonzero(used[:-1]))
+    except ValueError:
+        return False
 
 
 def _parse_numbers(cells: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -62,14 +62,13 @@ def row_schema(metrics: Sequence[str]) -> pa.Schema:
 
 def to_rows(episodes: Episodes, metrics: Sequence[str]) -> pa.Table:
     """Returns one row an episode; a list column that the episodes lack is null."""
-    words = dict(zip(LABELS.values(), LABELS, strict=True))
     columns: dict[str, pa.Array] = {
         "episode_id": pa.array(episodes.ids, pa.string(), from_pandas=True),
         "group": pa.array(episodes.groups, pa.string(), from_pandas=True),
         "service": pa.array(
             episodes.texts.get("service", np.full(len(episodes), None)), pa.string()
         ),
-        "label": pa.array([words.get(code) for code in episodes.labels.tolist()], pa.string()),
+        "label": _label_words(episodes.labels),
         "length": pa.array(episodes.lengths, pa.int32()),
         "baseline_length": pa.array(episodes.baseline_lengths, pa.int32()),
         "rolled_back": pa.array(episodes.rolled_back),
@@ -81,6 +80,11 @@ def to_rows(episodes: Episodes, metrics: Sequence[str]) -> pa.Table:
         else:
             columns[name] = pa.nulls(len(episodes), pa.list_(pa.float64()))
     return pa.table(columns, schema=row_schema(metrics))
+
+
+def _label_words(codes: np.ndarray) -> pa.Array:
+    words = pa.array(sorted(LABELS, key=LABELS.__getitem__), pa.string())
+    return words.take(pa.array(codes, mask=codes == UNKNOWN))
 
 
 def from_rows(rows: pa.Table) -> Episodes:

@@ -21,6 +21,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,54 +120,48 @@ def _suffixes() -> str:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    """Reads row group by row group, every cell to its place in one array a column.
+    """Reads column by column, each cell to its place in one array.
 
     A million episodes fill gigabytes: read whole and joined afterwards, they would stand in
     memory twice, and to be given that memory takes longer than to read the file.
     """
-    with pq.ParquetFile(path) as file:
-        schema, n_rows = file.schema_arrow, file.metadata.num_rows
-        lengths = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    starts = np.cumsum([0, *lengths])
-    numbers = {f.name: np.empty(n_rows) for f in schema if _is_plain_number(f.type)}
-    codes = {f.name: np.empty(n_rows, dtype=np.int32) for f in schema if _is_string(f.type)}
-    placed = {**numbers, **codes}
+    schema = pq.read_schema(path)
+    texts = [field.name for field in schema if _is_string(field.type)]
     opened = threading.local()
 
-    def read_group(number: int) -> tuple[dict[str, pa.Array], pa.Table]:
+    def read(field: pa.Field) -> pa.Array | pa.ChunkedArray:
         # A file is read by one thread at a time, so that each opens its own.
         if not hasattr(opened, "file"):
-            opened.file = pq.ParquetFile(path, memory_map=True, read_dictionary=list(codes))
-        part = opened.file.read_row_group(number, use_threads=len(lengths) == 1)
-        here = slice(starts[number], starts[number + 1])
-        words = {}
-        for name, place in placed.items():
-            cells = one_chunk(part[name])
-            if name in codes:
-                words[name] = cells.dictionary
-                place[here] = codes_of(cells)
-            else:
-                place[here] = cells.to_numpy(zero_copy_only=False)
-        return words, part.drop_columns(list(placed))
+            opened.file = pq.ParquetFile(path, memory_map=True, read_dictionary=texts)
+        return _read_column(opened.file, field)
 
-    if len(set(schema.names)) < len(schema.names) or not lengths:
+    if len(set(schema.names)) < len(schema):
         return pq.read_table(path)
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        words, others = zip(*pool.map(read_group, range(len(lengths))), strict=True)
-    rest = pa.concat_tables(others)
-    return pa.table(
-        {
-            name: pa.array(numbers[name])
-            if name in numbers
-            else _join_words(codes[name], starts, [part[name] for part in words])
-            if name in codes
-            else rest[name]
-            for name in schema.names
-        }
-    )
+        return pa.table(dict(zip(schema.names, pool.map(read, schema), strict=True)))
 
 
-def _join_words(codes: np.ndarray, starts: np.ndarray, parts: list[pa.Array]) -> pa.Array:
+def _read_column(file: pq.ParquetFile, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    """Reads a column; numbers become float64, texts are dictionaries."""
+    name, n_rows = field.name, file.metadata.num_rows
+    is_text = _is_string(field.type)
+    if not (is_text or _is_plain_number(field.type)):
+        return file.read(columns=[name])[name]
+    values = np.empty(n_rows, dtype=np.int32 if is_text else np.float64)
+    words, starts = [], [0]
+    for group in range(file.num_row_groups):
+        cells = one_chunk(file.read_row_group(group, columns=[name], use_threads=False)[name])
+        starts.append(starts[-1] + len(cells))
+        place = values[starts[-2] : starts[-1]]
+        if is_text:
+            words.append(cells.dictionary)
+            place[:] = codes_of(cells)
+        else:
+            place[:] = cells.to_numpy(zero_copy_only=False)
+    return _join_words(values, starts, words) if is_text else pa.array(values)
+
+
+def _join_words(codes: np.ndarray, starts: list[int], parts: list[pa.Array]) -> pa.Array:
     """Joins the parts of a text column, whose codes each count from the part's own words.
 
     Args:
@@ -174,11 +169,12 @@ def _join_words(codes: np.ndarray, starts: np.ndarray, parts: list[pa.Array]) ->
         starts: First row of each part, and the number of rows at the end.
         parts: Words of each part.
     """
-    words = pa.concat_arrays(parts).dictionary_encode()
-    renumbered = np.split(words.indices.to_numpy(), np.cumsum([len(part) for part in parts])[:-1])
-    for number, new in enumerate(renumbered):
-        here = slice(starts[number], starts[number + 1])
-        codes[here] = np.append(new, -1)[codes[here]]
+    words = pa.concat_arrays(parts or [pa.array([], pa.string())]).dictionary_encode()
+    bounds = np.cumsum([len(part) for part in parts])[:-1]
+    renumbered = np.split(words.indices.to_numpy(), bounds)
+    for (start, end), new in zip(pairwise(starts), renumbered, strict=False):
+        # A missing cell's -1 finds the last entry, which says missing again.
+        codes[start:end] = np.append(new, np.int32(-1))[codes[start:end]]
     missing = codes < 0
     indices = pa.array(codes, mask=missing) if missing.any() else pa.array(codes)
     return pa.DictionaryArray.from_arrays(indices, words.dictionary)

@@ -17,7 +17,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from oumi_deploy.episodes.columns import Columns, Problem, codes_of
 from oumi_deploy.episodes.order import EpisodeOrder, order_rows

@@ -67,9 +67,14 @@ class QNetwork(nn.Module):
         The doubled precision makes this and the numpy export agree to the last digits shown.
         """
         hidden = inputs.double()
-        for layer in self.layers[:-1]:
+        *before, last = self.linear_layers()
+        for layer in before:
             hidden = torch.relu(_double_linear(layer, hidden))
-        return _double_linear(self.layers[-1], hidden) @ self.combine.double() * self.scale
+        return _double_linear(last, hidden) @ self.combine.double() * self.scale
+
+    def linear_layers(self) -> list[nn.Linear]:
+        """Returns the layers, the first first."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns (weight, bias) of an equal plain network, dueling and scale folded in.
@@ -81,15 +86,14 @@ class QNetwork(nn.Module):
                 layer.weight.detach().cpu().double().numpy(),
                 layer.bias.detach().cpu().double().numpy(),
             )
-            for layer in self.layers
+            for layer in self.linear_layers()
         ]
         fold = self.combine.cpu().double().numpy().T * self.scale
         weight, bias = layers[-1]
         return [*layers[:-1], (fold @ weight, fold @ bias)]
 
 
-def _double_linear(layer: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    assert isinstance(layer, nn.Linear)
+def _double_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
     return nn.functional.linear(inputs, layer.weight.double(), layer.bias.double())
 
 
@@ -116,7 +120,7 @@ class FlatNetwork:
             at = end
         n_outputs, n_actions = network.combine.shape
         self._combine = None if n_outputs == n_actions else network.combine
-        self._shapes = [layer.weight.shape for layer in network.layers]  # pyright: ignore
+        self._shapes = [(x.out_features, x.in_features) for x in network.linear_layers()]
         self._layers = self.split(self.values)
         self._slots = self.split(self.grads)
         # Products with few columns are several times slower than the same with few rows.

@@ -15,7 +15,6 @@
 """Checkpoints that appear whole or not at all."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,7 @@ def checkpoint_path(output_dir: str, step: int) -> Path:
 
 def write_checkpoint(folder: Path, tensors: dict[str, Any], plain: dict[str, Any]) -> None:
     """Writes a checkpoint beside its name and renames it; one of an earlier run is replaced."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    with replace_when_done(folder) as draft:
+    with replace_when_done(folder, folder=True) as draft:
         draft.mkdir()
         torch.save(tensors, draft / _TENSORS)
         (draft / _PLAIN).write_text(json.dumps(plain, indent=1), encoding="utf-8")

@@ -70,9 +70,11 @@ def _run(args: argparse.Namespace) -> None:
 
     from oumi_deploy.cli.evaluate import describe
     from oumi_deploy.episodes.packed import read_episodes
-    from oumi_deploy.files import replace_when_done
+    from oumi_deploy.files import refuse_existing, replace_when_done
     from oumi_deploy.plugin.runs import load_train_config
 
+    if args.table is not None:
+        refuse_existing(args.table, args.overwrite)
     episodes = read_episodes(args.episodes)
     with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads our answer
         config = load_train_config(args.config, args.overrides)

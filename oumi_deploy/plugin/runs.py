@@ -14,10 +14,9 @@
 
 """Training as `oumi train` does it, on episodes in memory and without its files."""
 
-import contextlib
-import logging
+import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import to_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
+from oumi_deploy.plugin.quiet import quiet_oumi
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.state import metrics_of, parse_state
 
@@ -61,7 +61,15 @@ def settings_of(config: Any) -> AlgorithmSettings:
         DeployError: If one is unknown or impossible.
     """
     plain = {k: v for k, v in config.training.trainer_kwargs.items() if k != "trainer"}
-    return read_settings(plain, network="network" in config.model.model_name.lower())
+    return read_settings(plain, network=_is_network(config.model.model_name))
+
+
+def _is_network(model_name: str) -> bool:
+    """Returns whether a registered name, or the folder of a saved model, is a network's."""
+    about = Path(model_name) / "config.json"
+    if about.is_file():
+        model_name = json.loads(about.read_text(encoding="utf-8")).get("model_type", "")
+    return "network" in model_name.lower()
 
 
 def train_policy(
@@ -106,7 +114,7 @@ def train_policy(
     def dataset(episodes: Episodes) -> Any:
         return as_dataset(to_rows(episodes, metrics))
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet_oumi(), tempfile.TemporaryDirectory() as folder:
         config.training.output_dir = folder
         config.training.save_steps = 0
         config.training.logging_steps = 0
@@ -123,17 +131,3 @@ def train_policy(
         except OumiConfigError as error:
             raise DeployError(str(error)) from error
         return trainer.policy(), trainer.last_eval
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Oumi's log and progress bar of each training out of ours."""
-    loggers = [logging.getLogger(name) for name in ("oumi", "oumi.telemetry")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from oumi.core.configs import TrainingConfig, TrainingParams
 from oumi.core.trainers.oumi_trainer import Trainer as OumiTrainer
@@ -37,45 +38,36 @@ from oumi.utils.io_utils import save_json
 from oumi.utils.logging import logger
 from tqdm import tqdm
 
-from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.figures.run import CURVE_FILE, POLICY_FILE
 from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.files import replace_when_done
-from oumi_deploy.learning.dqn import DQN
-from oumi_deploy.learning.learners import (
-    Learner,
-    LoggedNetwork,
-    LoggedTable,
-    explore_with_network,
-    explore_with_table,
-    play_environment,
-    rule_of,
-    transitions_of,
-)
 from oumi_deploy.learning.replay import Replay
-from oumi_deploy.learning.settings import read_settings
-from oumi_deploy.learning.table import ReplayedTable, fill_unvisited
-from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.learning.table import fill_unvisited
 from oumi_deploy.plugin.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
-from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
-from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
-from oumi_deploy.plugin.oumi_params import refuse_idle_params
+from oumi_deploy.plugin.models import DeploymentModel, DeploymentQTable
+from oumi_deploy.plugin.preparation import (
+    batch_size,
+    describe_training,
+    encode_training_split,
+    gather_experience,
+    make_learner,
+    read_trainer_settings,
+    read_training_episodes,
+    watched_episodes,
+)
+from oumi_deploy.plugin.quiet import quiet_oumi
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.bins import table_shape
-from oumi_deploy.problem.encoder import encode_episodes, fit_encoder, require_columns
 from oumi_deploy.problem.environment import DeploymentEnvironment
 
 TRAINER_NAME = "deployment"
 TELEMETRY_FILE = "telemetry_rank0000.json"
-
-WATCHED = 500
-"""Training episodes that the learning curve is measured on where there is no validation split."""
-
+WEIGHTS_FILE = "model.safetensors"
+PRETRAINED_FOLDER = "pretrained"
 
 _SAME_TO_RESUME = (
     "optimizer",
@@ -132,27 +124,15 @@ class DeploymentTrainer(OumiTrainer):
         Raises:
             DeployConfigError: If a setting, a parameter or the data cannot be used.
         """
-        with as_config_error():
-            if not isinstance(model, DeploymentModel):
-                raise DeployError(
-                    "model.model_name: the deployment trainer trains deployment:table or "
-                    f"deployment:network, not a {type(model).__name__}"
-                )
-            plain = {k: v for k, v in args.trainer_kwargs.items() if k != "trainer"}
-            self._refit = model.encoder is None
-            if model.encoder is not None:
-                plain.setdefault("state", list(model.encoder.names))
-        with as_config_error("training.trainer_kwargs"):
-            self.settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
-        with as_config_error():
-            refuse_idle_params(args, training_config, isinstance(model, DeploymentQTable))
-        with as_config_error("data.train"):
-            self.episodes = from_rows(rows_of(train_dataset))
-            self.episodes.require_both_classes()
-            self._build(model, args)
-        with as_config_error("data.validation"):
-            self.watched = self._watch(eval_dataset, model)
-        self.experience = self._gather_experience(model, args)
+        self.settings = read_trainer_settings(model, args, training_config)
+        assert isinstance(model, DeploymentModel)
+        self.deployment_model = model
+        episodes = read_training_episodes(train_dataset)
+        features = encode_training_split(model, episodes, self.settings, args.seed)
+        assert model.encoder is not None
+        self.watched = watched_episodes(eval_dataset, episodes, model.encoder)
+        self.experience = gather_experience(model, episodes, features, self.settings, args)
+        describe_training(model, episodes, len(features), self.settings)
         self.history: list[dict[str, float]] = []
         self.last_eval: dict[str, float] = {}
         self._saved_step = -1
@@ -166,110 +146,12 @@ class DeploymentTrainer(OumiTrainer):
                 callbacks=callbacks,
                 config=config or training_config,
             )
-        self.deployment_model = model
         for group in self.optimizer.param_groups:
             if group.get("fused") is False:
                 # Oumi asks for the fused kernel on CUDA alone; on a CPU it is faster too.
                 group["fused"] = True
-        self.learner = self._make_learner(model)
-        self._describe(model)
-
-    #
-    # Setting up
-    #
-    def _build(self, model: DeploymentModel, args: TrainingParams) -> None:
-        """Encodes the training split; a new model gets its state, a loaded one keeps it."""
-        if self._refit:
-            encoder = fit_encoder(self.settings.state, self.episodes)
-        elif model.encoder is not None and model.encoder.names == tuple(self.settings.state):
-            encoder = model.encoder
-            require_columns(encoder.state, self.episodes)
-        else:
-            raise DeployError(
-                "state differs from the loaded model's: take it out of trainer_kwargs"
-            )
-        self.features = encode_episodes(encoder.state, self.episodes)
-        if self._refit and isinstance(model, DeploymentQTable):
-            with as_config_error("model.model_kwargs"):
-                model.build(encoder, self.features)
-        elif self._refit and isinstance(model, DeploymentQNetwork):
-            scale = float(np.abs(self.settings.rewards.table()).max())
-            model.build(encoder, scale, args.seed)
-
-    def _watch(self, eval_dataset: Any, model: DeploymentModel) -> tuple[Episodes, np.ndarray]:
-        """Returns the episodes that the learning curve is measured on, and their features."""
-        assert model.encoder is not None
-        if eval_dataset is None:
-            chosen = np.random.default_rng(0).permutation(len(self.episodes))[:WATCHED]
-            episodes = self.episodes.select(np.sort(chosen))
-        else:
-            episodes = from_rows(rows_of(eval_dataset))
-            shared = _shared_groups(self.episodes, episodes)
-            if shared:
-                logger.warning(
-                    f"{len(shared)} groups are in the training and in the validation split, "
-                    f"{shared[0]} among them: the validation figures flatter"
-                )
-        require_columns(model.encoder.state, episodes)
-        return episodes, encode_episodes(model.encoder.state, episodes)
-
-    def _gather_experience(
-        self, model: DeploymentModel, args: TrainingParams
-    ) -> DeploymentEnvironment | Replay | Transitions:
-        """Returns what the settings let the Q-function learn from."""
-        assert model.encoder is not None
-        if self.settings.experience == "environment":
-            return play_environment(self.episodes, model.encoder, self.settings, args.data_seed)
-        transitions = transitions_of(self.episodes, self.settings)
-        if not isinstance(model, DeploymentQNetwork):
-            return transitions
-        return Replay(
-            model.encoder.standardise(self.features),
-            transitions,
-            batch_size=_batch_size(args),
-            scale=model.network.scale,
-            seed=args.data_seed,
-        )
-
-    def _make_learner(self, model: DeploymentModel) -> Learner:
-        """Joins model, optimiser and experience; called when Oumi has built the optimiser."""
-        s, seed, experience = self.settings, self.params.data_seed, self.experience
-        if isinstance(model, DeploymentQTable):
-            # numpy learns the table in place, and sees only memory of the host.
-            model.to("cpu")
-            table, counts = model.table.detach().numpy(), model.counts.numpy()
-            if isinstance(experience, DeploymentEnvironment):
-                cells = model.cells(experience.features)
-                return explore_with_table(experience, s, table, counts, cells, seed)
-            assert isinstance(experience, Transitions)
-            cells = model.cells(self.features)
-            return LoggedTable(ReplayedTable(table, counts, cells, experience))
-        assert isinstance(model, DeploymentQNetwork)
-        dqn = DQN(model.network, rule_of(s, self.max_norm or 0.0), self.optimizer.step)
-        if isinstance(experience, DeploymentEnvironment):
-            size, scale = _batch_size(self.params), model.network.scale
-            return explore_with_network(experience, s, dqn, scale, size, seed)
-        assert isinstance(experience, Replay)
-        return LoggedNetwork(dqn, experience.to(self.device))
-
-    def _describe(self, model: DeploymentModel) -> None:
-        self.fingerprint = self.episodes.fingerprint()
-        labels = self.episodes.labels
-        model.describe(
-            form=self.settings.form,
-            rewards=self.settings.rewards.as_dict(),
-            discount=self.settings.discount,
-            training_data={
-                "fingerprint": self.fingerprint,
-                "n_episodes": len(labels),
-                "n_groups": int(self.episodes.group_codes().max()) + 1,
-                "n_decisions": len(self.features),
-                "n_good": int((labels == 0).sum()),
-                "n_bad": int((labels == 1).sum()),
-                "n_unlabelled": int((labels < 0).sum()),
-            },
-            metrics={},
-            calibration=None,
+        self.learner = make_learner(
+            model, self.experience, features, self.settings, self.params, self.optimizer
         )
 
     #
@@ -424,15 +306,19 @@ class DeploymentTrainer(OumiTrainer):
     #
     def save_model(self, config: TrainingConfig, final: bool = True) -> None:
         """Writes `pretrained/`, the policy file and the learning curve to the output folder."""
-        learnt, finished = self.model, self._finished_model()
-        self.model = finished
-        super().save_model(config, final)
-        self.model = learnt
-        folder = Path(config.training.output_dir)
+        finished, folder = self._finished_model(), Path(config.training.output_dir)
+        with replace_when_done(folder / WEIGHTS_FILE) as draft:
+            safetensors.torch.save_model(finished, str(draft))
+        with replace_when_done(folder / PRETRAINED_FOLDER, folder=True) as draft, quiet_oumi():
+            finished.save_pretrained(draft)
         finished.policy().save(folder / POLICY_FILE)
         with replace_when_done(folder / CURVE_FILE) as draft:
             draft.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
         self.log(f"Policy saved to {folder / POLICY_FILE}.")
+        self.log(
+            f"Model saved. Go on from it with model_name: {folder / PRETRAINED_FOLDER} and "
+            "load_pretrained_weights: True"
+        )
 
     def policy(self) -> DeploymentPolicy:
         """Returns the policy as it stands."""
@@ -499,9 +385,9 @@ class DeploymentTrainer(OumiTrainer):
         """Returns what must be the same for a run to go on."""
         p = self.params
         return {
-            "training data": self.fingerprint,
+            "training data": self.deployment_model.about["training_data"]["fingerprint"],
             "setting in trainer_kwargs": _plain(asdict(self.settings)),
-            "batch size": _batch_size(p),
+            "batch size": batch_size(p),
             "seed": [p.seed, p.data_seed],
             "training parameter": {name: _plain(getattr(p, name)) for name in _SAME_TO_RESUME},
             "model": _plain(self.deployment_model.made_of()),
@@ -545,12 +431,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _batch_size(params: TrainingParams) -> int:
-    # The mean gradient of k batches is that of one batch k times the size.
-    return params.per_device_train_batch_size * params.gradient_accumulation_steps
-
-
-def _shared_groups(one: Episodes, other: Episodes) -> list[str]:
-    return sorted({g for g in one.groups if g is not None} & set(other.groups))

@@ -28,6 +28,9 @@ from oumi_deploy.problem.state import Feature, metrics_of, parse_state
 LIMIT = 10.0
 """Bound on the standardised features, so that no outlier leaves the network's range."""
 
+_AT_ONCE = 65_536
+"""States standardised at a time, so that intermediate results of millions need no memory."""
+
 
 class EpisodeColumns(Protocol):
     """What the encoder needs of a set of episodes, such as `episodes.packed.Episodes`."""
@@ -113,10 +116,19 @@ class StateEncoder:
             Shape (n, 2 n_features), float32 within -LIMIT..LIMIT: the values, 0 where missing,
             then the marks, 1 where missing.
         """
-        missing = np.isnan(features)
-        values = np.arcsinh((features - self.center) / self.scale)
-        values = np.where(missing, 0.0, np.clip(values, -LIMIT, LIMIT))
-        return np.concatenate([values, missing], axis=1, dtype=np.float32, casting="unsafe")
+        inputs = np.empty((len(features), self.n_inputs), dtype=np.float32)
+        for start in range(0, len(features), _AT_ONCE):
+            some = features[start : start + _AT_ONCE]
+            missing = np.isnan(some)
+            values = np.arcsinh((some - self.center) / self.scale)
+            values = np.where(missing, 0.0, np.clip(values, -LIMIT, LIMIT))
+            np.concatenate(
+                [values, missing],
+                axis=1,
+                out=inputs[start : start + _AT_ONCE],
+                casting="unsafe",
+            )
+        return inputs
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the encoder as plain values, None for a statistic without data."""

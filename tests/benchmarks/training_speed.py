@@ -62,7 +62,7 @@ def our_loop(inputs: np.ndarray, transitions: Transitions, batch_size: int) -> S
     learner = LoggedNetwork(DQN(network, rule, optimizer.step), replay)
 
     def step() -> None:
-        learner.step(0, schedule.get_last_lr()[0], 0.0)
+        learner.step(0, float(schedule.get_last_lr()[0]), 0.0)
         schedule.step()
 
     return step

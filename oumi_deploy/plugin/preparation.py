@@ -1,0 +1,222 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What stands between a config with its datasets and a learner that can take its first step."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from oumi.core.configs import TrainingConfig, TrainingParams
+from oumi.utils.logging import logger
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.rows import from_rows
+from oumi_deploy.errors import DeployError
+from oumi_deploy.learning.dqn import DQN
+from oumi_deploy.learning.learners import (
+    Learner,
+    LoggedNetwork,
+    LoggedTable,
+    explore_with_network,
+    explore_with_table,
+    play_environment,
+    rule_of,
+    transitions_of,
+)
+from oumi_deploy.learning.replay import Replay
+from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
+from oumi_deploy.learning.table import ReplayedTable
+from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.plugin.dataset import rows_of
+from oumi_deploy.plugin.errors import as_config_error
+from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
+from oumi_deploy.plugin.oumi_params import refuse_idle_params
+from oumi_deploy.problem.encoder import (
+    StateEncoder,
+    encode_episodes,
+    fit_encoder,
+    require_columns,
+)
+from oumi_deploy.problem.environment import DeploymentEnvironment
+
+WATCHED = 500
+"""Training episodes that the learning curve is measured on where there is no validation split."""
+
+Experience = DeploymentEnvironment | Replay | Transitions
+
+
+def read_trainer_settings(
+    model: torch.nn.Module, params: TrainingParams, config: TrainingConfig | None
+) -> AlgorithmSettings:
+    """Reads the settings in `trainer_kwargs`; a loaded model brings its state.
+
+    Raises:
+        DeployConfigError: If the model is not ours, or a setting or parameter cannot be used.
+    """
+    with as_config_error():
+        if not isinstance(model, DeploymentModel):
+            raise DeployError(
+                "model.model_name: the deployment trainer trains deployment:table or "
+                f"deployment:network, not a {type(model).__name__}"
+            )
+    plain = {k: v for k, v in params.trainer_kwargs.items() if k != "trainer"}
+    if model.encoder is not None:
+        plain.setdefault("state", list(model.encoder.names))
+    with as_config_error("training.trainer_kwargs"):
+        settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
+        if model.encoder is not None and model.encoder.names != tuple(settings.state):
+            raise DeployError("state differs from the loaded model's: take it out")
+    with as_config_error():
+        refuse_idle_params(params, config, isinstance(model, DeploymentQTable))
+    return settings
+
+
+def read_training_episodes(dataset: Any) -> Episodes:
+    """Packs the training split.
+
+    Raises:
+        DeployConfigError: If it is empty or has one class only.
+    """
+    with as_config_error("data.train"):
+        episodes = from_rows(rows_of(dataset))
+        episodes.require_both_classes()
+    return episodes
+
+
+def encode_training_split(
+    model: DeploymentModel, episodes: Episodes, settings: AlgorithmSettings, seed: int
+) -> np.ndarray:
+    """Encodes the training split; a new model is built for it, a loaded one keeps its statistics.
+
+    Returns:
+        Features of every decision, shape (n_decisions, n_features).
+    """
+    with as_config_error("data.train"):
+        encoder = model.encoder or fit_encoder(settings.state, episodes)
+        require_columns(encoder.state, episodes)
+        features = encode_episodes(encoder.state, episodes)
+    if model.encoder is None and isinstance(model, DeploymentQTable):
+        with as_config_error("model.model_kwargs"):
+            model.build(encoder, features)
+    elif model.encoder is None and isinstance(model, DeploymentQNetwork):
+        scale = float(np.abs(settings.rewards.table()).max())
+        model.build(encoder, scale, seed)
+    return features
+
+
+def watched_episodes(
+    dataset: Any, training: Episodes, encoder: StateEncoder
+) -> tuple[Episodes, np.ndarray]:
+    """Returns the episodes that the learning curve is measured on, and their features.
+
+    Args:
+        dataset: The validation split, or None to watch some of the training episodes.
+        training: The training episodes.
+        encoder: The encoder of the state.
+    """
+    if dataset is None:
+        chosen = np.random.default_rng(0).permutation(len(training))[:WATCHED]
+        episodes = training.select(np.sort(chosen))
+    else:
+        with as_config_error("data.validation"):
+            episodes = from_rows(rows_of(dataset))
+            require_columns(encoder.state, episodes)
+        shared = {g for g in training.groups if g is not None} & set(episodes.groups)
+        if shared:
+            logger.warning(
+                f"{len(shared)} groups are in the training and in the validation split, "
+                f"{min(shared)} among them: the validation figures flatter"
+            )
+    return episodes, encode_episodes(encoder.state, episodes)
+
+
+def gather_experience(
+    model: DeploymentModel,
+    episodes: Episodes,
+    features: np.ndarray,
+    settings: AlgorithmSettings,
+    params: TrainingParams,
+) -> Experience:
+    """Returns what the settings let the Q-function learn from."""
+    assert model.encoder is not None
+    if settings.experience == "environment":
+        return play_environment(episodes, model.encoder, settings, params.data_seed)
+    transitions = transitions_of(episodes, settings)
+    if not isinstance(model, DeploymentQNetwork):
+        return transitions
+    return Replay(
+        model.encoder.standardise(features),
+        transitions,
+        batch_size=batch_size(params),
+        scale=model.network.scale,
+        seed=params.data_seed,
+    )
+
+
+def make_learner(
+    model: DeploymentModel,
+    experience: Experience,
+    features: np.ndarray,
+    settings: AlgorithmSettings,
+    params: TrainingParams,
+    optimizer: torch.optim.Optimizer,
+) -> Learner:
+    """Joins model, optimiser and experience."""
+    seed = params.data_seed
+    if isinstance(model, DeploymentQTable):
+        # numpy learns the table in place, and sees only memory of the host.
+        model.to("cpu")
+        table, counts = model.table.detach().numpy(), model.counts.numpy()
+        if isinstance(experience, DeploymentEnvironment):
+            cells = model.cells(experience.features)
+            return explore_with_table(experience, settings, table, counts, cells, seed)
+        assert isinstance(experience, Transitions)
+        return LoggedTable(ReplayedTable(table, counts, model.cells(features), experience))
+    assert isinstance(model, DeploymentQNetwork)
+    dqn = DQN(model.network, rule_of(settings, params.max_grad_norm or 0.0), optimizer.step)
+    if isinstance(experience, DeploymentEnvironment):
+        scale = model.network.scale
+        return explore_with_network(experience, settings, dqn, scale, batch_size(params), seed)
+    assert isinstance(experience, Replay)
+    return LoggedNetwork(dqn, experience.to(dqn.target.device))
+
+
+def describe_training(
+    model: DeploymentModel, episodes: Episodes, n_decisions: int, settings: AlgorithmSettings
+) -> None:
+    """Tells the model what its file is to say of its training."""
+    labels = episodes.labels
+    model.describe(
+        form=settings.form,
+        rewards=settings.rewards.as_dict(),
+        discount=settings.discount,
+        training_data={
+            "fingerprint": episodes.fingerprint(),
+            "n_episodes": len(labels),
+            "n_groups": int(episodes.group_codes().max()) + 1,
+            "n_decisions": n_decisions,
+            "n_good": int((labels == 0).sum()),
+            "n_bad": int((labels == 1).sum()),
+            "n_unlabelled": int((labels < 0).sum()),
+        },
+        metrics={},
+        calibration=None,
+    )
+
+
+def batch_size(params: TrainingParams) -> int:
+    """Returns the decisions of a gradient step: the mean gradient of k batches is that of one."""
+    return params.per_device_train_batch_size * params.gradient_accumulation_steps
