@@ -16,5 +16,7 @@ constraints.txt: pyproject.toml  ## Pin anew what pyproject.toml allows
 
 benchmark:  ## Measure what the README says of speed
 	.venv/bin/python tests/benchmarks/training_speed.py
-	.venv/bin/python tests/benchmarks/million_episodes.py
+	.venv/bin/python tests/benchmarks/million_episodes.py --folder output/benchmarks
 	.venv/bin/python tests/benchmarks/start_up.py
+	.venv/bin/python tests/benchmarks/policy_quality.py \
+	  --policy output/neural/deployment_policy_model.json

@@ -191,10 +191,13 @@ def _is_plain_number(kind: pa.DataType) -> bool:
 def _read_csv(path: Path) -> pa.Table:
     """Reads every cell as text, so that a wrong one can be named by its row."""
     options = pacsv.ParseOptions(newlines_in_values=True)
-    with pacsv.open_csv(path, parse_options=options) as reader:
+    # Threads lose count of the rows, and then the message about a ragged one does not name it.
+    one_thread = pacsv.ReadOptions(use_threads=False)
+    with pacsv.open_csv(path, read_options=one_thread, parse_options=options) as reader:
         names = reader.schema.names
     return pacsv.read_csv(
         path,
+        read_options=one_thread,
         parse_options=options,
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),

@@ -104,7 +104,7 @@ def measure_quick_start(python: str, repeats: int) -> dict[str, Any]:
     import oumi_deploy
 
     plugin = Path(oumi_deploy.__file__).parent / "plugin" / "oumi_extra_deps.txt"
-    entry = RUN.format(module="oumi.core.cli.main", function="run")
+    entry = RUN.format(module="oumi.cli.main", function="run")
     config = ROOT / "configs" / "quickstart" / "train.yaml"
     turns = []
     for _ in range(repeats):
