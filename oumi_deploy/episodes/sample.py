@@ -44,9 +44,7 @@ def release_parameters(changes: Mapping[str, Any]) -> ReleaseParameters:
     return ReleaseParameters(**pairs)
 
 
-def generate_sample(
-    count: int, seed: int, parameters: Mapping[str, Any] | None = None
-) -> Episodes:
+def generate_sample(count: int, seed: int, parameters: Mapping[str, Any] | None = None) -> Episodes:
     """Generates releases and packs them.
 
     Args:
