@@ -51,3 +51,14 @@ def add_command(
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Adds the flag without which no existing file is replaced."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def add_seed(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Adds a seed, 0 unless set."""
+    parser.add_argument("--seed", type=_seed, default=0, help=f"{meaning} (default 0)")
+
+
+def _seed(word: str) -> int:
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word} is not a whole number from 0 on")
+    return int(word)

@@ -101,8 +101,10 @@ class _ListParameters(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
         """Prints the list and exits."""
-        from oumi_deploy.episodes.generator import ReleaseParameters
-
+        try:
+            from oumi_deploy.episodes.generator import ReleaseParameters
+        except ModuleNotFoundError as error:
+            parser.error(f"--parameters needs {error.name}: pip install 'oumi-deploy[data]'")
         defaults = ReleaseParameters()
         for field in fields(defaults):
             value = getattr(defaults, field.name)

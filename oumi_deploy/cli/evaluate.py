@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite
+from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
 
 _DESCRIPTION = """\
 Judge a policy on labelled episodes. Decisions are taken at canary observations, an episode is
@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV row an episode")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default 0)")
+    add_seed(parser, "seed of the resampling")
     add_overwrite(parser)
 
 

@@ -104,6 +104,10 @@ def _type_free_column(columns: Columns, name: str, cells: pa.Array) -> None:
     if pa.types.is_null(cells.type):
         columns.numbers[name] = np.full(len(cells), np.nan)
         return
+    truths = _as_truths(cells)
+    if truths is not None:
+        columns.numbers[name] = truths
+        return
     if pa.types.is_dictionary(cells.type) and not _all_numbers(_as_text(cells)):
         columns.texts[name] = _as_text(cells)
         return
@@ -112,6 +116,16 @@ def _type_free_column(columns: Columns, name: str, cells: pa.Array) -> None:
         columns.texts[name] = _as_text(cells)
     else:
         columns.numbers[name] = values
+
+
+def _as_truths(cells: pa.Array) -> np.ndarray | None:
+    """Returns words that are all true or false as 1 and 0, as a boolean column is; else None."""
+    text = _as_text(cells)
+    words = [word.lower() for word in text.dictionary.to_pylist()]
+    if not words or not set(words) <= {"true", "false"}:
+        return None
+    values = np.array([*(float(word == "true") for word in words), np.nan])
+    return values[codes_of(text)]
 
 
 def _add_number(

@@ -356,6 +356,8 @@ def write_episodes(
     Raises:
         DeployError: If `count` or `seed` is out of range, or the file cannot be written.
     """
+    if Path(path).suffix != ".parquet":
+        raise DeployError(f"{path}: generated episodes are Parquet; name a .parquet file")
     tables = stream_episodes(count, seed, parameters)
     with replace_when_done(path, overwrite=overwrite) as draft, contextlib.ExitStack() as stack:
         writer = None

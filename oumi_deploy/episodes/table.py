@@ -209,7 +209,7 @@ def _read_csv(path: Path) -> pa.Table:
 
 def _read_json_lines(path: Path) -> pa.Table:
     records = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 records.append(_read_record(path, number, line))

@@ -49,6 +49,8 @@ def _missing_columns(columns: Columns) -> list[Problem]:
     present = {*columns.numbers, *columns.texts, *(p.column for p in columns.problems if p.column)}
     if not present:
         return [Problem("the table has no rows")]
+    if "" in present:
+        return [Problem("a column has no name; name it or leave it out")]
     found = [
         Problem(f"required column {name} is missing; the table has {', '.join(sorted(present))}")
         for name in ("episode_id", "step")
@@ -112,11 +114,14 @@ def _times_rise(columns: Columns, order: EpisodeOrder) -> Iterator[Problem]:
     times = columns.numbers.get("timestamp")
     if times is None:
         return
-    with np.errstate(invalid="ignore"):
-        back = np.diff(times[order.rows]) < 0
-    for at in order.within(back):
-        message = f"time goes back in episode {order.name_at(at)}"
-        yield Problem(message, "timestamp", int(order.rows[at]))
+    # Rows without a time say nothing of the order of those around them.
+    timed = np.flatnonzero(~np.isnan(times[order.rows]))
+    back = timed[1:][np.diff(times[order.rows[timed]]) < 0]
+    before = timed[:-1][np.diff(times[order.rows[timed]]) < 0]
+    for at, earlier in zip(back.tolist(), before.tolist(), strict=True):
+        if order.name_at(at) == order.name_at(earlier):
+            message = f"time goes back in episode {order.name_at(at)}"
+            yield Problem(message, "timestamp", int(order.rows[at]))
 
 
 def _one_word(columns: Columns, order: EpisodeOrder) -> Iterator[Problem]:

@@ -32,7 +32,7 @@ def error_threshold(episodes: Episodes, threshold: float) -> np.ndarray:
 
 
 def best_threshold(episodes: Episodes, rewards: Rewards) -> float:
-    """Returns the error-rate threshold with the highest mean reward with delay.
+    """Returns the error-rate threshold with the highest mean reward.
 
     Args:
         episodes: The episodes to fit it to.
@@ -43,8 +43,7 @@ def best_threshold(episodes: Episodes, rewards: Rewards) -> float:
     candidates = np.unique(np.quantile(known, np.linspace(0, 1, 200))) if len(known) else []
     candidates = [*candidates, np.inf]
     values = [
-        score(episodes, error_threshold(episodes, t), rewards).reward_with_delay.mean()
-        for t in candidates
+        score(episodes, error_threshold(episodes, t), rewards).reward.sum() for t in candidates
     ]
     return float(candidates[int(np.argmax(values))])
 

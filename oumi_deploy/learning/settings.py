@@ -143,6 +143,15 @@ _NETWORK_ONLY = (
     "cql_weight",
     "replay_size",
 )
+_LATER_ONLY = (
+    "n_steps",
+    "discount",
+    "double",
+    "target_network",
+    "target_update_steps",
+    "target_tau",
+)
+"""Terms of what follows a decision, which is nothing in the form `single`."""
 _LOGGED_ONLY = ("n_steps", "cql_weight")
 _ENVIRONMENT_ONLY = ("epsilon_start", "epsilon_end", "epsilon_decay", "replay_size")
 
@@ -168,7 +177,7 @@ def _refuse_idle(settings: AlgorithmSettings, plain: Mapping[str, Any], network:
         (not network, _NETWORK_ONLY, "with a table"),
         (settings.experience == "environment", _LOGGED_ONLY, "with experience: environment"),
         (settings.experience == "logged", _ENVIRONMENT_ONLY, "with experience: logged"),
-        (settings.form == "single", ("n_steps", "discount"), "with form: single"),
+        (settings.form == "single", _LATER_ONLY, "with form: single"),
         (settings.target_network != "hard", ("target_update_steps",), "without a hard target"),
         (settings.target_network != "soft", ("target_tau",), "without target_network: soft"),
         (settings.target_network == "none", ("double",), "with target_network: none"),

@@ -50,5 +50,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         _ = plain["made_with"]
         return torch.load(folder / _TENSORS, weights_only=True), plain
     except Exception as error:  # A damaged file can raise anything when it is unpacked.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DeployError(f"{folder}: not a checkpoint that can be resumed: {reason}") from error
+        raise DeployError(
+            f"{folder}: not a checkpoint that can be resumed; it is missing, damaged or another "
+            "trainer's: delete it to go on from the one before"
+        ) from error

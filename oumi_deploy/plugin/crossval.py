@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite
+from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
 from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
         "--folds", type=int, default=5, help="number of folds; 0 leaves one group out (default 5)"
     )
     parser.add_argument("--by", default="group", help="leave out by group (default) or service")
-    parser.add_argument("--seed", type=int, default=0, help="seed of folds and intervals")
+    add_seed(parser, "seed of folds and intervals")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV row an episode")
     parser.add_argument(
@@ -97,8 +97,10 @@ def _line(rule: dict[str, Any]) -> str:
         value = rule["metrics"][name]["value"]
         words.append(f"{name} {'-' if value is None else f'{value:.3f}'}")
     gain = rule["policy_gains"]["mean_reward"]
-    words.append(f"the policy gains {gain['value']:.2f} ({gain['low']:.2f} to {gain['high']:.2f})")
-    return ", ".join(words)
+    if gain["value"] is None:
+        return ", ".join([*words, gain["note"]])
+    interval = gain["note"] if gain["low"] is None else f"{gain['low']:.2f} to {gain['high']:.2f}"
+    return ", ".join([*words, f"the policy gains {gain['value']:.2f} ({interval})"])
 
 
 def assign_folds(codes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:

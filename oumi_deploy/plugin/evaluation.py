@@ -60,6 +60,10 @@ def deployment_policy(
     with as_config_error("model.model_name"):
         policy = load_policy(Path(config.model.model_name))
     with as_config_error("eval_kwargs"):
+        if not isinstance(per_observation, bool):
+            raise DeployError(f"per_observation: {per_observation!r} is not true or false")
+        if not isinstance(dataset_path, str | None):
+            raise DeployError(f"dataset_path: {dataset_path!r} is not the name of a file")
         episodes = load_episodes(dataset_path, generate)
         if task_params.num_samples is not None:
             episodes = episodes.select(np.arange(min(task_params.num_samples, len(episodes))))

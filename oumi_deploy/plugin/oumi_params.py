@@ -21,6 +21,7 @@ from oumi.utils.torch_utils import get_torch_dtype
 
 from oumi_deploy.errors import DeployError
 
+_NO_LOADER = "decisions are gathered in memory, not by a data loader"
 _NEVER = {
     "use_peft": "there is no adapter to train",
     "enable_gradient_checkpointing": "the networks are too small to need it",
@@ -28,11 +29,24 @@ _NEVER = {
     "compile": "the update is written out by hand",
     "metrics_function": "the scoring rules are the library's",
     "label_ignore_index": "labels are not tokens",
+    "dataloader_num_workers": _NO_LOADER,
+    "dataloader_prefetch_factor": _NO_LOADER,
+    "dataloader_persistent_workers": _NO_LOADER,
+    "per_device_eval_batch_size": "the validation split is scored whole",
+    "include_performance_metrics": "they are those of language models",
+    "empty_device_cache_steps": "the networks are too small to need it",
+    "ddp_find_unused_parameters": "training runs in one process",
+    "grpo": "it is another trainer's",
 }
 _TABLE = {
     "optimizer": "a table moves towards its targets by the learning rate",
     "weight_decay": "a table has no weights",
     "gradient_accumulation_steps": "a table has no gradients",
+    "max_grad_norm": "a table has no gradients",
+    "adam_beta1": "a table has no optimiser",
+    "adam_beta2": "a table has no optimiser",
+    "adam_epsilon": "a table has no optimiser",
+    "sgd_momentum": "a table has no optimiser",
 }
 _NO_BATCHES = "a table learns from a pass over all decisions, or in the environment from one step"
 
@@ -63,6 +77,8 @@ def refuse_idle_params(params: TrainingParams, config: TrainingConfig | None, ta
             f"training.per_device_train_batch_size: {params.per_device_train_batch_size} is not 1 "
             "or more"
         )
+    if params.weight_decay < 0:
+        raise DeployError(f"training.weight_decay: {params.weight_decay:g} is not 0 or more")
     if isinstance(params.eval_steps, float):
         raise DeployError(
             f"training.eval_steps: {params.eval_steps:g} is not a whole number of steps"
@@ -75,6 +91,11 @@ def _refuse_idle_config(config: TrainingConfig) -> None:
     if config.fsdp.enable_fsdp or config.deepspeed.enable_deepspeed:
         raise DeployError("fsdp and deepspeed have no effect here: take them out")
     model = config.model
+    if model.freeze_layers:
+        raise DeployError("model.freeze_layers has no effect here (all weights learn): take it out")
+    for name in ("collator_name", "target_col"):
+        if getattr(config.data.train, name) is not None:
+            raise DeployError(f"data.train.{name} has no effect here (episodes are not text)")
     precision = model.torch_dtype_str
     if precision != "auto" and get_torch_dtype(precision) != torch.float32:
         raise DeployError(

@@ -108,6 +108,11 @@ def encode_training_split(
         encoder = model.encoder or fit_encoder(settings.state, episodes)
         require_columns(encoder.state, episodes)
         features = encode_episodes(encoder.state, episodes)
+    silent = [name for name, low in zip(encoder.names, encoder.low, strict=True) if np.isnan(low)]
+    if silent:
+        logger.warning(
+            f"The training split has no value of {', '.join(silent)}: nothing is learnt from them"
+        )
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):
             model.build(encoder, features)

@@ -41,6 +41,7 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
     """
     from oumi.core.configs import TrainingConfig
     from oumi.exceptions import OumiConfigError
+    from yaml import YAMLError
 
     if not path.is_file():
         raise DeployError(f"{path}: no such config")
@@ -49,8 +50,9 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
         config.finalize_and_validate()
     except OumiConfigError as error:
         raise DeployError(f"{path}: {' '.join(str(error).split())}") from error
-    except ValueError as error:
-        raise DeployError(f"{path}: not a training config: {error}") from error
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DeployError(f"{path}: not a training config: {reason}") from error
     return config
 
 

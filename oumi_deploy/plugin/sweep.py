@@ -22,10 +22,11 @@ import itertools
 import json
 import sys
 from contextlib import redirect_stdout
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command
+from oumi_deploy.cli.arguments import add_command, add_seed
 from oumi_deploy.errors import DeployError
 from oumi_deploy.plugin.crossval import assign_folds, held_out_actions
 
@@ -65,7 +66,7 @@ def add_commands(commands: Any) -> None:
         help="a setting and the values to try",
     )
     parser.add_argument("--folds", type=int, default=5, help="number of folds (default 5)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of folds and intervals")
+    add_seed(parser, "seed of folds and intervals")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -88,6 +89,8 @@ def _line(result: dict[str, Any]) -> str:
     settings = " ".join(f"{name}={json.dumps(v)}" for name, v in result["settings"].items())
     reward, f1 = result["metrics"]["mean_reward_with_delay"], result["metrics"]["f1"]["value"]
     low, high = reward["low"], reward["high"]
+    if reward["value"] is None:
+        return f"{reward['note']}: {settings}"
     interval = "" if low is None else f" ({low:.2f} to {high:.2f})"
     shown = "-" if f1 is None else f"{f1:.3f}"
     return f"mean_reward_with_delay {reward['value']:.2f}{interval}, f1 {shown}: {settings}"
@@ -124,4 +127,9 @@ def sweep(
         actions = held_out_actions(config, episodes, folds, settings)
         judged = judge(episodes, actions, settings_of(config).rewards, seed=seed)
         results.append({"settings": settings, "metrics": judged["metrics"]})
-    return sorted(results, key=lambda r: -r["metrics"]["mean_reward_with_delay"]["value"])
+    return sorted(results, key=_reward, reverse=True)
+
+
+def _reward(result: dict[str, Any]) -> float:
+    value = result["metrics"]["mean_reward_with_delay"]["value"]
+    return -inf if value is None else value

@@ -356,7 +356,8 @@ class DeploymentTrainer(OumiTrainer):
         }
         write_checkpoint(folder, tensors, plain)
         if self.params.telemetry_dir is not None:
-            save_json(self.telemetry.state_dict(), self.params.telemetry_dir / TELEMETRY_FILE)
+            with replace_when_done(self.params.telemetry_dir / TELEMETRY_FILE) as draft:
+                save_json(self.telemetry.state_dict(), draft)
         self.log(f"Checkpoint saved to {folder}.")
 
     def _load_from_checkpoint(self, checkpoint_dirname: str) -> None:

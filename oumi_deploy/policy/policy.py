@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class Rollout:
         self._memory = Memory.empty(1, len(policy.encoder.metrics))
         self._n_seen = 0
         self._features: np.ndarray | None = None
+        self._is_told = False
+        self._latest: dict[str, float] = {"step": -inf, "timestamp": -inf}
 
     def observe(self, observation: Mapping[str, Any]) -> None:
         """Takes in the next observation.
@@ -82,6 +85,8 @@ class Rollout:
         if not isinstance(observation, Mapping):
             raise DeployError(f"observation {self._n_seen}: {observation!r} is not an object")
         encoder = self._policy.encoder
+        self._check_order(observation)
+        self._is_told |= not observation.keys().isdisjoint(encoder.metrics)
         values, control = read_metrics(observation, encoder.metrics, self._n_seen)
         if is_baseline(observation, self._n_seen):
             if self._features is not None:
@@ -108,9 +113,33 @@ class Rollout:
             )
         return self._features
 
+    def _check_order(self, observation: Mapping[str, Any]) -> None:
+        """Refuses observations that are not oldest first, as far as they say when they are of."""
+        now = {
+            "step": read_number(observation, "step", self._n_seen),
+            "timestamp": read_time(observation, self._n_seen),
+        }
+        for name, value in now.items():
+            if value < self._latest[name]:
+                raise DeployError(
+                    f"observation {self._n_seen}: {name} goes back; send the oldest first"
+                )
+            self._latest[name] = max(self._latest[name], value)
+
     def decide(self) -> Decision:
-        """Decides on the newest observation."""
-        return self._policy.answer(self._policy.q_values(self.features)[0])
+        """Decides on the newest observation.
+
+        Raises:
+            DeployError: If there is none, or no observation so much as names a metric of the
+                state, which missing telemetry does not explain but another spelling would.
+        """
+        features, metrics = self.features, ", ".join(self._policy.encoder.metrics)
+        if not self._is_told:
+            raise DeployError(
+                f"no observation names a metric of the policy's state ({metrics}); send null for "
+                "one that nobody reported"
+            )
+        return self._policy.answer(self._policy.q_values(features)[0])
 
 
 @dataclass(frozen=True, eq=False)

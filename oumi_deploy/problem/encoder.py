@@ -192,8 +192,8 @@ def require_columns(state: Sequence[Feature], episodes: EpisodeColumns) -> None:
         if metric not in episodes.numbers:
             has = ", ".join(sorted(episodes.numbers))
             raise DeployError(
-                f"state: the episodes have no column {metric}; they have {has}. Take it out of "
-                "the state, or name it in the dataset's `metrics`"
+                f"state: the episodes have no column {metric}; they have {has}. Add the column "
+                "to the data (and to `metrics` of an Oumi dataset), or train without it"
             )
 
 

@@ -25,6 +25,10 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.encoder import LIMIT, StateEncoder, encode_episodes, fit_encoder
 from oumi_deploy.problem.rewards import FORMS, Action, Rewards, step_costs
 
+ENVIRONMENT_ID = "oumi_deploy/Deployment-v1"
+"""Importing this module registers the environment under this id, so that
+`gymnasium.make("oumi_deploy.problem.environment:oumi_deploy/Deployment-v1")` needs no import."""
+
 
 class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
     """Replays recorded releases and asks at each canary observation: CONTINUE or ROLLBACK?
@@ -101,11 +105,9 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
         super().reset(seed=seed)
         if seed is not None:
             self._queue = []
-        start = (options or {}).get("episode")
+        start = self._asked_start(options or {})
         if start is None:
             start = self._next_start()
-        elif not 0 <= start < self.n_starts:
-            raise DeployError(f"options.episode: {start} is not in 0..{self.n_starts - 1}")
         if self.form == "single":
             self._decision = int(start)
             self._release = int(np.searchsorted(self._starts, start, side="right")) - 1
@@ -115,7 +117,13 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Takes one decision; see the class for what follows from it."""
+        """Takes one decision; see the class for what follows from it.
+
+        Raises:
+            DeployError: If `action` is none.
+        """
+        if not self.action_space.contains(np.int64(action)):
+            raise DeployError(f"action: {action!r} is not 0 (CONTINUE) or 1 (ROLLBACK)")
         bad = int(self.episodes.labels[self._release])
         last = self._decision == self._end - 1
         if action == Action.CONTINUE and last and self.episodes.rolled_back[self._release]:
@@ -126,6 +134,16 @@ class DeploymentEnvironment(gymnasium.Env[np.ndarray, np.int64]):
         reward = -float(self._waiting_costs[self._decision]) if bad else 0.0
         self._decision += 1
         return self._observation(), reward, False, False, self._info()
+
+    def _asked_start(self, options: dict[str, Any]) -> int | None:
+        if set(options) - {"episode"}:
+            raise DeployError(f"options: expected episode, got {', '.join(map(str, options))}")
+        start = options.get("episode")
+        if start is None:
+            return None
+        if not isinstance(start, int | np.integer) or not 0 <= start < self.n_starts:
+            raise DeployError(f"options.episode: {start!r} is not in 0..{self.n_starts - 1}")
+        return int(start)
 
     def restart(self) -> None:
         """Begins a new pass over the releases at the next `reset`."""
@@ -161,3 +179,9 @@ def _sample() -> Episodes:
     from oumi_deploy.episodes.sample import generate_sample
 
     return generate_sample(count=100, seed=0)
+
+
+if ENVIRONMENT_ID not in gymnasium.registry:
+    gymnasium.register(
+        ENVIRONMENT_ID, entry_point="oumi_deploy.problem.environment:DeploymentEnvironment"
+    )

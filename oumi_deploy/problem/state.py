@@ -21,7 +21,7 @@ done so far (`error_rate.max`), or the time (`steps`). All look only back.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oumi_deploy.episodes.schema import NEVER_STATE
+from oumi_deploy.episodes.schema import CONTROL, NEVER_STATE
 from oumi_deploy.errors import DeployError
 
 HISTORY = {
@@ -94,7 +94,9 @@ def _parse_feature(name: str) -> Feature:
         raise DeployError(
             f"state: {name}: no history is called {suffix!r}; there are {', '.join(HISTORY)}"
         )
-    if metric in NEVER_STATE:
+    if not metric:
+        raise DeployError(f"state: {name} names no metric before its history")
+    if metric.removeprefix(CONTROL) in NEVER_STATE:
         raise DeployError(
             f"state: {metric} cannot be state: it gives the label away, names the release or "
             "tells the future; name a metric"

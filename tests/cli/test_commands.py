@@ -24,6 +24,7 @@ import pytest
 
 from oumi_deploy.cli import main as cli
 from oumi_deploy.cli.main import main
+from oumi_deploy.episodes.generator import generate_episodes
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import TableQ
@@ -132,7 +133,7 @@ def test_decide_answers_with_one_json_object(ask):
     }
     status, out, _ = ask('[{"error_rate": 0.2}, {"error_rate": 0.01, "step": 1, "word": "x"}]')
     assert json.loads(out)["decision"] == "CONTINUE"
-    for missing in ("[{}]", '[{"error_rate": null}]', '[{"error_rate": NaN}]'):
+    for missing in ('[{"error_rate": null}]', '[{"error_rate": NaN}, {}]'):
         assert json.loads(ask(missing)[1])["q_margin"] == 100.0
 
 
@@ -291,6 +292,41 @@ def test_generate_refuses_what_cannot_be_meant(capsys, tmp_path, arguments, says
     out = tmp_path / "out.parquet"
     assert says in refused(capsys, "generate", *arguments, "--out", out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_refuses_a_name_that_is_not_of_the_file_it_writes(capsys, tmp_path):
+    line = refused(capsys, "generate", "--count", 3, "--out", tmp_path / "out.csv")
+    assert "name a .parquet file" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_below_zero_is_refused(capsys, policy_file, releases):
+    judge = ["evaluate", "--policy", str(policy_file), "--episodes", str(releases)]
+    with pytest.raises(SystemExit) as exit_:
+        main([*judge, "--seed", "-1"])
+    assert exit_.value.code == 2
+    assert "-1 is not a whole number from 0 on" in capsys.readouterr().err
+
+
+def test_sweep_puts_the_best_setting_first(capsys, releases):
+    config = str(ROOT / "configs/tabular/train.yaml")
+    arguments = ["sweep", "-c", config, "--episodes", str(releases), "--folds", "2"]
+    assert main([*arguments, "--try", "discount", "0.5", "1", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert sorted(r["settings"]["discount"] for r in results) == [0.5, 1]
+    first, second = (r["metrics"]["mean_reward_with_delay"]["value"] for r in results)
+    assert first >= second
+    assert "name a setting and at least one value" in refused(capsys, *arguments, "--try", "loss")
+
+
+def test_crossval_of_groups_that_cannot_be_resampled_says_so(capsys, crossval, tmp_path):
+    frame = generate_episodes(30, 1).assign(group="one")
+    frame["service"] = frame["episode_id"].str[-1].map(lambda d: "a" if d in "01234" else "b")
+    path = tmp_path / "one.parquet"
+    frame.to_parquet(path)
+    arguments = [*crossval, "--episodes", str(path), "--folds", "0", "--by", "service"]
+    assert main([*arguments, "training.max_steps=3"]) == 0
+    assert "one group only" in capsys.readouterr().out
 
 
 def test_converting_what_is_no_clone_is_refused(capsys, tmp_path):

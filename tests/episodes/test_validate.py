@@ -134,6 +134,28 @@ def test_a_file_without_rows_is_refused(tmp_path, make_frame, suffix):
         read_episodes(path)
 
 
+def test_time_that_goes_back_across_a_missing_one_is_named(make_frame):
+    table = columns_of_frame(make_frame({"timestamp": [600, None, 0]}))
+    assert [str(p) for p in find_problems(table)] == [
+        f"row 3, column timestamp: time goes back in episode {table.texts['episode_id'][0]}"
+    ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_column_of_true_and_false_is_a_metric_in_every_kind_of_file(tmp_path, make_frame, suffix):
+    path = tmp_path / f"truths{suffix}"
+    write_frame(make_frame({"paged": [True, False, True]}), path)
+    assert read_columns(path).numbers["paged"].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_a_column_without_a_name_is_refused(tmp_path):
+    path = tmp_path / "nameless.csv"
+    path.write_text("episode_id,step,\na,0,1\n")
+    assert [str(p) for p in find_problems(read_columns(path))] == [
+        "a column has no name; name it or leave it out"
+    ]
+
+
 def test_good_tables_pass(make_frame):
     for columns in (
         {},

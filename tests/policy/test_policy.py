@@ -149,7 +149,7 @@ def test_absent_none_and_nan_are_the_same(make):
 
 
 def test_a_tie_continues_without_margin():
-    decision = table_policy().decide([{}])
+    decision = table_policy().decide([{"error_rate": None}])
     assert decision.decision == "CONTINUE"
     assert decision.q_margin == 0.0
 
@@ -159,6 +159,19 @@ def test_the_margin_is_how_far_the_decision_lies_above_the_other(q):
     decision = DeploymentPolicy.answer(np.array(q))
     assert decision.q_margin == abs(q[0] - q[1]) >= 0
     assert decision.decision == ("ROLLBACK" if q[1] > q[0] else "CONTINUE")
+
+
+@pytest.mark.parametrize("rows", [[{}], [{"eror_rate": 0.9}], [{"phase": "baseline"}, {}]])
+def test_observations_that_name_no_metric_of_the_state_are_refused(rows):
+    with pytest.raises(DeployError, match="no observation names a metric"):
+        table_policy().decide(rows)
+
+
+@pytest.mark.parametrize("name", ["step", "timestamp"])
+def test_observations_that_are_not_oldest_first_are_refused(name):
+    rows = [{"error_rate": 0.1, name: at} for at in (120, 60)]
+    with pytest.raises(DeployError, match=f"observation 2: {name} goes back"):
+        table_policy().decide(rows)
 
 
 def test_a_rollout_answers_after_each_observation_like_decide():
@@ -178,7 +191,8 @@ def test_times_count_as_seconds_or_iso_text():
     )
 
     def bin_of(first: Any, second: Any) -> float:
-        return policy.decide([{"timestamp": first}, {"timestamp": second}]).q_margin
+        rows = [{"timestamp": time, "error_rate": None} for time in (first, second)]
+        return policy.decide(rows).q_margin
 
     assert bin_of(0, 299) == 1
     assert bin_of(0, 300) == 2

@@ -13,6 +13,8 @@
 # limitations under the License.
 """The decision problem as a Gymnasium environment."""
 
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -23,8 +25,7 @@ from gymnasium.utils.env_checker import check_env
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.encoder import encode_episodes, fit_encoder
-from oumi_deploy.problem.environment import DeploymentEnvironment
-from oumi_deploy.problem.registration import ENVIRONMENT_ID, register
+from oumi_deploy.problem.environment import ENVIRONMENT_ID, DeploymentEnvironment
 from oumi_deploy.problem.rewards import Action, Rewards
 
 CONTINUE, ROLLBACK = np.int64(Action.CONTINUE), np.int64(Action.ROLLBACK)
@@ -58,8 +59,6 @@ def play(environment, episode: int, *actions) -> list[tuple[float, bool, bool]]:
 
 @pytest.mark.parametrize("form", ["single", "sequential"])
 def test_the_environment_passes_gymnasium_s_own_check_without_a_warning(releases, form):
-    register()
-    register()
     # Gymnasium's check does not expect an episode that is truncated at its first step.
     releases = releases.select(~releases.rolled_back)
     encoder = fit_encoder(["load"], releases)
@@ -70,6 +69,33 @@ def test_the_environment_passes_gymnasium_s_own_check_without_a_warning(releases
         check_env(made.unwrapped, skip_render_check=True)
     made.reset(seed=0)
     assert made.step(ROLLBACK)[2]
+
+
+def test_gymnasium_makes_the_environment_in_a_process_that_imported_nothing_of_ours():
+    script = (
+        "import gymnasium\n"
+        "name = 'oumi_deploy.problem.environment:oumi_deploy/Deployment-v1'\n"
+        "environment = gymnasium.make(name)\n"
+        "first, _ = environment.reset(seed=3)\n"
+        "again, _ = environment.reset(seed=3)\n"
+        "assert (first == again).all() and first.shape == (8,)\n"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.parametrize("action", [2, -1])
+def test_what_is_no_action_is_refused(releases, action):
+    environment = environment_of(releases)
+    environment.reset(seed=0)
+    with pytest.raises(DeployError, match="is not 0"):
+        environment.step(np.int64(action))
+
+
+@pytest.mark.parametrize("options", [{"episode": "x"}, {"episode": 1.5}, {"episod": 0}])
+def test_options_that_are_none_are_refused(releases, options):
+    with pytest.raises(DeployError, match="options"):
+        environment_of(releases).reset(options=options)
 
 
 def test_a_bad_release_costs_by_the_share_of_each_row_waited_at(releases):
