@@ -36,9 +36,13 @@ class EpisodeOrder:
     offsets: np.ndarray
     names: np.ndarray
 
+    def episode_at(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the number of the episode that each position of `rows` belongs to."""
+        return np.searchsorted(self.offsets, positions, side="right") - 1
+
     def name_at(self, position: int) -> str:
-        """Returns the episode that a position of `rows` belongs to."""
-        return self.names[np.searchsorted(self.offsets, position, side="right") - 1]
+        """Returns the name of the episode that a position of `rows` belongs to."""
+        return self.names[self.episode_at(np.array(position))]
 
     def within(self, changes: np.ndarray) -> Iterator[int]:
         """Yields positions whose difference to the one before, in the same episode, is marked.

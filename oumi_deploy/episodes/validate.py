@@ -115,13 +115,14 @@ def _times_rise(columns: Columns, order: EpisodeOrder) -> Iterator[Problem]:
     if times is None:
         return
     # Rows without a time say nothing of the order of those around them.
-    timed = np.flatnonzero(~np.isnan(times[order.rows]))
-    back = timed[1:][np.diff(times[order.rows[timed]]) < 0]
-    before = timed[:-1][np.diff(times[order.rows[timed]]) < 0]
-    for at, earlier in zip(back.tolist(), before.tolist(), strict=True):
-        if order.name_at(at) == order.name_at(earlier):
-            message = f"time goes back in episode {order.name_at(at)}"
-            yield Problem(message, "timestamp", int(order.rows[at]))
+    ordered = times[order.rows]
+    timed = np.flatnonzero(~np.isnan(ordered))
+    falls = np.flatnonzero(np.diff(ordered[timed]) < 0)
+    before, after = timed[falls], timed[falls + 1]
+    same = order.episode_at(before) == order.episode_at(after)
+    for at in after[same].tolist():
+        message = f"time goes back in episode {order.name_at(at)}"
+        yield Problem(message, "timestamp", int(order.rows[at]))
 
 
 def _one_word(columns: Columns, order: EpisodeOrder) -> Iterator[Problem]:
