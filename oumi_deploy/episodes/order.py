@@ -42,7 +42,7 @@ class EpisodeOrder:
 
     def name_at(self, position: int) -> str:
         """Returns the name of the episode that a position of `rows` belongs to."""
-        return self.names[self.episode_at(np.array(position))]
+        return self.names[int(self.episode_at(np.array(position)))]
 
     def within(self, changes: np.ndarray) -> Iterator[int]:
         """Yields positions whose difference to the one before, in the same episode, is marked.
