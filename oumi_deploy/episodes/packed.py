@@ -16,8 +16,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
@@ -211,11 +211,6 @@ def concatenate(parts: Iterable[Episodes]) -> Episodes:
             for name in texts
         },
     )
-
-
-def with_columns(episodes: Episodes, numbers: Mapping[str, np.ndarray]) -> Episodes:
-    """Returns the same episodes with other numeric columns."""
-    return replace(episodes, numbers=dict(numbers))
 
 
 def _and_more(n_others: int) -> str:

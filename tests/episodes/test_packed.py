@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oumi_deploy.episodes.packed import Episodes, concatenate, episodes_of_frame, with_columns
+from oumi_deploy.episodes.packed import Episodes, concatenate, episodes_of_frame
 from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
 
@@ -184,11 +184,3 @@ def test_training_needs_both_classes(make_episodes):
         make_episodes(good, good, unknown).require_both_classes()
     with pytest.raises(DeployError, match="has 0 good and 1 bad"):
         make_episodes(bad, unknown).require_both_classes()
-
-
-def test_other_columns_leave_the_episodes_as_they_are(three):
-    changed = with_columns(three, {"load": np.zeros(7)})
-    assert list(changed.numbers) == ["load"]
-    assert changed.column("load").tolist() == [0.0] * 7
-    assert three.column("load")[0] == 1.0
-    assert changed.labels.tolist() == three.labels.tolist()
