@@ -17,12 +17,12 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
 
 import numpy as np
 import pyarrow as pa
 
 from oumi_deploy.episodes.schema import NUMBER_COLUMNS, TEXT_COLUMNS, number_column
+from oumi_deploy.episodes.times import unix_seconds
 
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -224,22 +224,3 @@ def codes_of(cells: pa.DictionaryArray) -> np.ndarray:
     """Returns dictionary codes of shape (n_rows,), -1 where the cell is missing."""
     indices = cells.indices.fill_null(-1) if cells.null_count else cells.indices
     return indices.to_numpy(zero_copy_only=False)
-
-
-def unix_seconds(word: str) -> float:
-    """Reads Unix seconds or an ISO 8601 time (UTC unless it names a zone).
-
-    Raises:
-        ValueError: If `word` is neither.
-
-    >>> unix_seconds("2023-09-22T15:39:00Z")
-    1695397140.0
-    """
-    try:
-        return float(word)
-    except ValueError:
-        # Imported here: reading numbers, the usual case, needs no calendar.
-        from datetime import datetime
-
-        moment = datetime.fromisoformat(word)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

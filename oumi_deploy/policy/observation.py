@@ -15,13 +15,13 @@
 """Reading one observation as a caller sends it: a mapping from names to values."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from math import inf, isfinite, nan
 from typing import Any
 
 import numpy as np
 
 from oumi_deploy.episodes.schema import CONTROL, PHASES, number_column
+from oumi_deploy.episodes.times import iso_seconds
 from oumi_deploy.errors import DeployError
 
 
@@ -58,12 +58,11 @@ def read_time(observation: Mapping[str, Any], number: int) -> float:
     value = observation.get("timestamp")
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            return iso_seconds(value) / 60
         except ValueError as error:
             raise DeployError(
                 f"observation {number}: timestamp: {value!r} is not ISO 8601 or Unix seconds"
             ) from error
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() / 60
     return read_number(observation, "timestamp", number) / 60.0
 
 
