@@ -50,19 +50,24 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="train",
     )
-    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
-    parser.add_argument(
-        "--folds", type=int, default=5, help="number of folds; 0 leaves one group out (default 5)"
-    )
+    add_fold_arguments(parser)
     parser.add_argument("--by", default="group", help="leave out by group (default) or service")
-    add_seed(parser, "seed of folds and intervals")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV row an episode")
     parser.add_argument(
         "overrides", nargs="*", metavar="NAME=VALUE", help="change the config, as in Oumi"
     )
     add_overwrite(parser)
+
+
+def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what every command asks that trains and judges over folds."""
+    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
+    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    parser.add_argument(
+        "--folds", type=int, default=5, help="number of folds; 0 leaves one group out (default 5)"
+    )
+    add_seed(parser, "seed of folds and intervals")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -23,12 +23,11 @@ import json
 import sys
 from contextlib import redirect_stdout
 from math import inf
-from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_seed
+from oumi_deploy.cli.arguments import add_command
 from oumi_deploy.errors import DeployError
-from oumi_deploy.plugin.crossval import assign_folds, held_out_actions
+from oumi_deploy.plugin.crossval import add_fold_arguments, assign_folds, held_out_actions
 
 _DESCRIPTION = """\
 Compare settings of the algorithm: every combination is trained and judged over the same grouped
@@ -54,8 +53,7 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="train",
     )
-    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    add_fold_arguments(parser)
     parser.add_argument(
         "--try",
         dest="tries",
@@ -65,9 +63,6 @@ def add_commands(commands: Any) -> None:
         metavar="NAME VALUE",
         help="a setting and the values to try",
     )
-    parser.add_argument("--folds", type=int, default=5, help="number of folds (default 5)")
-    add_seed(parser, "seed of folds and intervals")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _run(args: argparse.Namespace) -> None:
