@@ -26,8 +26,19 @@ from oumi_deploy.errors import DeployError
 _DESCRIPTION = """\
 Ask a policy what to do now, given a rollout's observations so far. They come as JSON on standard
 input, a list of objects, oldest first, with the column names of the episode format; an absent
-name or null means missing. The answer is one JSON object: decision, q_values (the reward each
-action can expect) and q_margin (how far the decision is ahead). It needs numpy alone.
+name or null means missing. The answer is one JSON object:
+
+  decision     CONTINUE, ROLLBACK, or PAUSE: hold the rollout, and ask again with the next one
+  confidence   probability that the decision is right; null if the policy is not calibrated
+  risk         probability that the release is bad, from what was seen so far; null likewise
+  q_values     the reward that each action can expect
+  q_margin     how far the action that the policy prefers is ahead
+  reasons      why the answer is not simply that action, such as telemetry_missing
+  explanation  with --explain: how much each metric pushed the risk (without a calibration:
+               ROLLBACK's lead in expected reward), beside its value, baseline and control; the
+               nearest change that would turn the decision; and both in one sentence
+
+It needs numpy alone.
 
   echo '[{"error_rate": 0.15, "memory_usage": 0.85, "cpu_usage": 0.75, "health_score": 0.6}]' \\
     | oumi-deploy decide --policy output/quickstart/deployment_policy_model.json
@@ -40,11 +51,21 @@ def add_commands(commands: Any) -> None:
         commands,
         "decide",
         _run,
-        summary="ask a policy: CONTINUE or ROLLBACK?",
+        summary="ask a policy: CONTINUE, PAUSE or ROLLBACK?",
         description=_DESCRIPTION,
         extra=None,
     )
     parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+    parser.add_argument(
+        "--last",
+        action="store_true",
+        help="no later observation will come; `planned_steps` in the observations says it too",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say which metric pushed the decision, and what would turn it",
+    )
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -52,7 +73,13 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     policy = DeploymentPolicy.load(args.policy)
-    print(json.dumps(policy.decide(_read_observations()).as_dict()))
+    observations = _read_observations()
+    answer = policy.decide(observations, last=args.last).as_dict()
+    if args.explain:
+        from oumi_deploy.policy.explain import explain
+
+        answer["explanation"] = explain(policy, observations, last=args.last).as_dict()
+    print(json.dumps(answer))
 
 
 def _read_observations() -> Any:

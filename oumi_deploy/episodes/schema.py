@@ -73,6 +73,9 @@ NUMBER_COLUMNS = {
 TEXT_COLUMNS = ("episode_id", "label", "group", "service", "version", "environment", "phase")
 """Text columns that mean something to the library; `action` is the other."""
 
+ROLLOUT_COLUMNS = ("requests", "canary_share", "n_pods")
+"""Columns that tell of the rollout and its traffic rather than of how the release fares."""
+
 NEVER_STATE = (
     *TEXT_COLUMNS,
     "action",

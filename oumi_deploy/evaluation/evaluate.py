@@ -14,6 +14,7 @@
 
 """Judging a policy on episodes."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.scoring import Scores, score
+from oumi_deploy.policy.answers import Answers, prefer, settle
+from oumi_deploy.policy.pauses import Evidence, PauseRules, is_telemetry, running_length
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes, require_columns
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
@@ -37,10 +40,76 @@ def policy_q_values(policy: DeploymentPolicy, episodes: Episodes) -> np.ndarray:
     Raises:
         DeployError: If the episodes lack a column that the policy's state is made from.
     """
-    require_columns(policy.encoder.state, episodes)
-    features = encode_episodes(policy.encoder.state, episodes)
-    starts = range(0, max(len(features), 1), CHUNK)
-    return np.concatenate([policy.q_values(features[at : at + CHUNK]) for at in starts])
+    return policy_evidence(policy, episodes).q_values
+
+
+def policy_answers(
+    policy: DeploymentPolicy,
+    episodes: Episodes,
+    *,
+    per_observation: bool = False,
+    evidence: Evidence | None = None,
+) -> Answers:
+    """Returns what a policy answers at every decision, as a `Rollout` would that gets there.
+
+    Args:
+        policy: The policy; one that is not calibrated never pauses.
+        episodes: The episodes; see `last_observations` for their ends.
+        per_observation: Whether each canary observation is a decision of its own, after which
+            no other comes.
+        evidence: What the observations carry, if that is known already.
+
+    Raises:
+        DeployError: If the episodes lack a column that the policy's state is made from.
+    """
+    evidence = policy_evidence(policy, episodes) if evidence is None else evidence
+    preferred = prefer(policy.calibration, policy.rewards, evidence)
+    rules = PauseRules() if policy.calibration is None else policy.calibration.pauses
+    starts = episodes.canary_offsets[:-1]
+    running = running_length(preferred.wants_pause, starts)
+    is_last = last_observations(episodes) | per_observation
+    return settle(rules, preferred, running, is_last)
+
+
+def policy_evidence(policy: DeploymentPolicy, episodes: Episodes) -> Evidence:
+    """Returns what every canary observation carries, for a policy to weigh.
+
+    Raises:
+        DeployError: If the episodes lack a column that the policy's state is made from.
+    """
+    state, metrics = policy.encoder.state, policy.encoder.metrics
+    require_columns(state, episodes)
+    features = encode_episodes(state, episodes)
+    silent = _silent_observations(episodes, np.array(metrics)[is_telemetry(metrics)])
+    requests = episodes.column("requests")[episodes.canary_rows]
+    parts = [slice(at, at + CHUNK) for at in range(0, max(len(features), 1), CHUNK)]
+    found = [policy.evidence(features[p], silent[p], requests[p]) for p in parts]
+    return Evidence(
+        *(np.concatenate([getattr(part, f.name) for part in found]) for f in fields(Evidence))
+    )
+
+
+def last_observations(episodes: Episodes) -> np.ndarray:
+    """Returns which decisions no other follows, bool of shape (n_decisions,).
+
+    By plan, or by the end of the file, but not where the log was cut short by a ROLLBACK.
+    """
+    offsets = episodes.canary_offsets
+    seen = 1 + np.arange(offsets[-1]) - np.repeat(offsets[:-1], episodes.canary_lengths)
+    is_last = seen >= episodes.column("planned_steps")[episodes.canary_rows]
+    is_last[offsets[1:] - 1] |= ~episodes.rolled_back
+    return is_last
+
+
+def _silent_observations(episodes: Episodes, telemetry: np.ndarray) -> np.ndarray:
+    """Returns where none of the metrics has a value in the last two canary observations."""
+    rows, starts = episodes.canary_rows, episodes.canary_offsets[:-1]
+    silent = np.ones(len(rows), dtype=bool)
+    for metric in telemetry:
+        silent &= np.isnan(episodes.column(metric)[rows])
+    before = np.concatenate([[True], silent[:-1]])
+    before[starts] = True
+    return silent & before
 
 
 def evaluate(
@@ -65,8 +134,15 @@ def evaluate(
     Raises:
         DeployError: If the episodes lack a column, or none of them is labelled.
     """
-    actions = policy_q_values(policy, episodes).argmax(axis=1)
-    return judge(episodes, actions, policy.rewards, per_observation=per_observation, seed=seed)
+    answers = policy_answers(policy, episodes, per_observation=per_observation)
+    return judge(
+        episodes,
+        answers.actions,
+        policy.rewards,
+        per_observation=per_observation,
+        answers=answers,
+        seed=seed,
+    )
 
 
 def judge(
@@ -75,12 +151,13 @@ def judge(
     rewards: Rewards,
     *,
     per_observation: bool = False,
+    answers: Answers | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judges actions at every decision; see `evaluate`."""
     if not (episodes.labels != UNKNOWN).any():
         raise DeployError("no episode is labelled: nothing can be scored")
-    scores = score(episodes, actions, rewards, per_observation)
+    scores = score(episodes, actions, rewards, per_observation, answers)
     return {
         "metrics": summarise(scores, episodes, seed),
         "per_observation": per_observation,
@@ -109,6 +186,8 @@ def episode_table(scores: Scores, episodes: Episodes) -> list[dict[str, Any]]:
             **{name: words[i] for name, words in texts.items()},
             "label": "bad" if scores.bad[i] else "good",
             "decision": ACTIONS[int(scores.rolled_back[i])],
+            "paused": bool(scores.paused[i]),
+            "fell_back": bool(scores.fell_back[i]),
             "correct": bool(scores.bad[i] == scores.rolled_back[i]),
             "delay_steps": number(scores.delay_steps[i]),
             "delay_minutes": number(scores.delay_minutes[i]),

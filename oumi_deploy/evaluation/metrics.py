@@ -33,7 +33,7 @@ RESAMPLES = 2000
 _BLOCK = 4_000_000
 """Numbers held at a time while drawing."""
 
-_TALLY = ("n", "tp", "fp", "fn", "tn", "reward", "reward_with_delay")
+_TALLY = ("n", "tp", "fp", "fn", "tn", "reward", "reward_with_delay", "paused", "fell_back")
 
 _RATIOS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
     "accuracy": (lambda t: t["tp"] + t["tn"], lambda t: t["n"], "nothing was scored"),
@@ -55,6 +55,8 @@ _RATIOS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
         lambda t: t["n"],
         "nothing was scored",
     ),
+    "share_ever_paused": (lambda t: t["paused"], lambda t: t["n"], "nothing was scored"),
+    "share_ended_by_fallback": (lambda t: t["fell_back"], lambda t: t["n"], "nothing was scored"),
 }
 
 Metric = dict[str, Any]
@@ -72,7 +74,7 @@ def summarise(scores: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Me
     groups = episodes.group_codes()[scores.episode]
     _, groups = np.unique(groups, return_inverse=True)
     n_groups = int(groups.max(initial=-1)) + 1
-    drawn = _drawn_sets(n_groups, seed)
+    drawn = drawn_sets(n_groups, seed)
     tallies = _tally(scores, groups, n_groups)
     totals = dict(zip(_TALLY, tallies.sum(axis=0), strict=True))
     sampled = dict(zip(_TALLY, _resampled(drawn, tallies).T, strict=True))
@@ -80,7 +82,7 @@ def summarise(scores: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Me
     with np.errstate(divide="ignore", invalid="ignore"):
         for name, (above, below, note) in _RATIOS.items():
             value = np.divide(above(totals), below(totals), dtype=np.float64)
-            figures[name] = _metric(value, above(sampled) / below(sampled), note, n_groups)
+            figures[name] = make_metric(value, above(sampled) / below(sampled), note, n_groups)
     caught = scores.bad & scores.rolled_back
     for name, unit in (("median_delay_steps", "steps"), ("median_delay_minutes", "minutes")):
         delays = getattr(scores, f"delay_{unit}")
@@ -90,7 +92,7 @@ def summarise(scores: Scores, episodes: Episodes, seed: int = 0) -> dict[str, Me
             note = "the episodes have no timestamps"
         value = np.median(delays[which]) if which.any() else np.nan
         medians = _resampled_medians(drawn, delays[which], groups[which])
-        figures[name] = _metric(value, medians, note, n_groups)
+        figures[name] = make_metric(value, medians, note, n_groups)
     return figures
 
 
@@ -109,8 +111,8 @@ def paired_gains(
     for name in ("reward", "reward_with_delay"):
         gain = getattr(one, name)[mine] - getattr(other, name)[others]
         sums = np.stack([np.bincount(groups, gain), np.bincount(groups)], axis=1).astype(float)
-        drawn = _resampled(_drawn_sets(n_groups, seed), sums)
-        gains[f"mean_{name}"] = _metric(
+        drawn = _resampled(drawn_sets(n_groups, seed), sums)
+        gains[f"mean_{name}"] = make_metric(
             float(gain.mean()), drawn[:, 0] / drawn[:, 1], "nothing was scored", n_groups
         )
     return gains
@@ -142,13 +144,25 @@ def _tally(scores: Scores, groups: np.ndarray, n_groups: int) -> np.ndarray:
         ~bad & ~back,
         scores.reward,
         scores.reward_with_delay,
+        scores.paused,
+        scores.fell_back,
     )
     return np.stack([np.bincount(groups, weights=c, minlength=n_groups) for c in columns], axis=1)
 
 
-def _drawn_sets(n_groups: int, seed: int) -> Callable[[], Any]:
-    """Returns a function that yields, block by block, how often each group was drawn."""
-    n_sets = RESAMPLES if n_groups <= 50_000 else max(200, RESAMPLES * 50_000 // n_groups)
+def drawn_sets(n_groups: int, seed: int, n_sets: int = RESAMPLES) -> Callable[[], Any]:
+    """Returns a function that yields, block by block, how often each group was drawn.
+
+    Args:
+        n_groups: Number of groups.
+        seed: Seed of the draws: equal seeds draw equal sets.
+        n_sets: Sets to draw, for up to 50,000 groups.
+
+    Returns:
+        A function without arguments whose blocks are int of shape (n_sets, n_groups).
+    """
+    if n_groups > 50_000:
+        n_sets = max(200, n_sets * 50_000 // n_groups)
     block = max(1, _BLOCK // max(n_groups, 1))
 
     def draw() -> Any:
@@ -186,7 +200,15 @@ def _resampled_medians(
     return np.concatenate(medians)
 
 
-def _metric(value: float, sampled: np.ndarray, note: str, n_groups: int) -> Metric:
+def make_metric(value: Any, sampled: np.ndarray, note: str, n_groups: int) -> Metric:
+    """Returns a figure with the interval of what the drawn sets give.
+
+    Args:
+        value: The figure, NaN where it is not defined.
+        sampled: The figure of each drawn set.
+        note: Why it is not defined, if it is not.
+        n_groups: Number of groups; of one there is nothing to draw.
+    """
     if not np.isfinite(value):
         return {"value": None, "low": None, "high": None, "note": note}
     defined = sampled[np.isfinite(sampled)]

@@ -14,9 +14,10 @@
 
 """The scoring rules, the same for every policy and rule.
 
-Decisions are taken at canary observations; an episode is rolled back at its first ROLLBACK.
-Unlabelled episodes are not scored. Where the log ends in ROLLBACK, a policy that gets there
-without rolling back is counted as censored: nobody knows what would have come of it.
+Decisions are taken at canary observations; an episode is rolled back at its first ROLLBACK. A
+PAUSE holds the rollout and counts as a CONTINUE. Unlabelled episodes are not scored. Where the
+log ends in ROLLBACK, a policy that gets there without rolling back is counted as censored: nobody
+knows what would have come of it.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import UNKNOWN
+from oumi_deploy.policy.answers import PAUSED, Answers
 from oumi_deploy.problem.rewards import Action, Rewards, step_costs
 
 
@@ -34,6 +36,7 @@ class Scores:
 
     Attributes:
         episode: Number of the episode, int64 of shape (n,).
+        end: Decision at which the rollout ended, int64 of shape (n,).
         bad: Whether it is bad, bool of shape (n,).
         rolled_back: Whether the policy rolled back, bool of shape (n,).
         delay_steps: Decisions before the ROLLBACK, float64, NaN without one.
@@ -41,23 +44,32 @@ class Scores:
             without one or without timestamps.
         reward: The table's reward, float64.
         reward_with_delay: The same less the step costs, float64.
+        paused: Whether an answer up to the end was a PAUSE or the fallback of one, bool.
+        fell_back: Whether the fallback of a PAUSE ended the rollout, bool.
         n_censored: Things not scored because their end is unknown.
         n_unlabelled: Things not scored because nobody knows their label.
     """
 
     episode: np.ndarray
+    end: np.ndarray
     bad: np.ndarray
     rolled_back: np.ndarray
     delay_steps: np.ndarray
     delay_minutes: np.ndarray
     reward: np.ndarray
     reward_with_delay: np.ndarray
+    paused: np.ndarray
+    fell_back: np.ndarray
     n_censored: int
     n_unlabelled: int
 
 
 def score(
-    episodes: Episodes, actions: np.ndarray, rewards: Rewards, per_observation: bool = False
+    episodes: Episodes,
+    actions: np.ndarray,
+    rewards: Rewards,
+    per_observation: bool = False,
+    answers: Answers | None = None,
 ) -> Scores:
     """Scores the actions taken at every decision.
 
@@ -66,6 +78,7 @@ def score(
         actions: Action at each canary observation, int of shape (n_decisions,).
         rewards: What decisions pay.
         per_observation: Whether each canary observation counts as one decision of its own.
+        answers: The answers behind the actions, for what was paused; without, nothing was.
     """
     starts, ends = episodes.canary_offsets[:-1], episodes.canary_offsets[1:]
     n_decisions = int(ends[-1])
@@ -80,9 +93,8 @@ def score(
         rolled_back = actions == Action.ROLLBACK
     else:
         episode, begin, last = np.arange(len(episodes)), starts, ends - 1
-        stop = _first_rollback(actions, starts)
-        rolled_back = stop < n_decisions
-        stop = np.where(rolled_back, stop, last)
+        stop = end_of_rollouts(actions, episodes)
+        rolled_back = actions[stop] == Action.ROLLBACK
     labels = episodes.labels[episode]
     known = labels != UNKNOWN
     censored = known & ~rolled_back & episodes.rolled_back[episode] & (stop == last)
@@ -90,6 +102,7 @@ def score(
     waited = _waiting_costs(episodes, rewards, begin, stop) * (labels == 1)
     minutes = episodes.column("timestamp")[episodes.canary_rows] / 60.0
     kept = known & ~censored
+    held, ended = _pauses(answers, begin, stop)
 
     def column(values: np.ndarray) -> np.ndarray:
         return values[kept]
@@ -97,22 +110,44 @@ def score(
     delay = np.where(rolled_back, stop - begin, np.nan)
     return Scores(
         episode=column(episode),
+        end=column(stop),
         bad=column(labels == 1),
         rolled_back=column(rolled_back),
         delay_steps=column(delay),
         delay_minutes=column(np.where(rolled_back, minutes[stop] - minutes[begin], np.nan)),
         reward=column(reward),
         reward_with_delay=column(reward - waited),
+        paused=column(held),
+        fell_back=column(ended),
         n_censored=int(censored.sum()),
         n_unlabelled=int((~known).sum()),
     )
 
 
-def _first_rollback(actions: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns each episode's first decision to roll back, n_decisions where there is none."""
-    n = len(actions)
-    at = np.where(actions == Action.ROLLBACK, np.arange(n), n)
-    return np.minimum.reduceat(at, starts)
+def end_of_rollouts(actions: np.ndarray, episodes: Episodes) -> np.ndarray:
+    """Returns where each rollout ends: at its first ROLLBACK, else at its last decision.
+
+    Args:
+        actions: Action at every decision, int of shape (n_decisions,).
+        episodes: The episodes.
+
+    Returns:
+        Number of a decision, int64 of shape (n_episodes,).
+    """
+    starts, ends = episodes.canary_offsets[:-1], episodes.canary_offsets[1:]
+    rollbacks = np.where(actions == Action.ROLLBACK, np.arange(len(actions)), len(actions))
+    return np.minimum(np.minimum.reduceat(rollbacks, starts), ends - 1)
+
+
+def _pauses(
+    answers: Answers | None, begin: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns whether a pause came from `begin` to `stop`, and whether its fallback was the end."""
+    if answers is None:
+        return np.zeros(len(stop), dtype=bool), np.zeros(len(stop), dtype=bool)
+    held = (answers.decision == PAUSED) | answers.fell_back
+    before = np.concatenate([[0], np.cumsum(held)])
+    return before[stop + 1] > before[begin], answers.fell_back[stop]
 
 
 def _waiting_costs(

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,120 +26,16 @@ import numpy as np
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.files import replace_when_done
-from oumi_deploy.policy.observation import is_baseline, read_metrics, read_number, read_time
+from oumi_deploy.policy.calibration import Calibration, read_calibration
+from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.policy.qfunctions import QFunction, q_function_of
-from oumi_deploy.problem.encoder import StateEncoder, gather
-from oumi_deploy.problem.history import Memory
+from oumi_deploy.policy.rollout import Decision, Rollout
+from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import ACTIONS, FORMS, Rewards
 
 FORMAT = "oumi_deploy.policy"
 FORMAT_VERSION = 1
 """Version of the policy file. Files of later versions are refused, not guessed at."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """An answer.
-
-    Attributes:
-        decision: `CONTINUE` or `ROLLBACK`.
-        q_values: Expected reward of each action, by name.
-        q_margin: How far the decision's Q-value lies above the next best action's, 0 or more.
-    """
-
-    decision: str
-    q_values: dict[str, float]
-    q_margin: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the answer as plain values."""
-        return {
-            "decision": self.decision,
-            "q_values": self.q_values,
-            "q_margin": self.q_margin,
-        }
-
-
-class Rollout:
-    """A rollout under way: takes in observations one by one and decides after each.
-
-    Nothing is read twice, so the answer for the twentieth observation costs what the first did.
-    """
-
-    def __init__(self, policy: "DeploymentPolicy"):
-        self._policy = policy
-        self._memory = Memory.empty(1, len(policy.encoder.metrics))
-        self._n_seen = 0
-        self._features: np.ndarray | None = None
-        self._is_told = False
-        self._latest: dict[str, float] = {"step": -inf, "timestamp": -inf}
-
-    def observe(self, observation: Mapping[str, Any]) -> None:
-        """Takes in the next observation.
-
-        Raises:
-            DeployError: If a value is not one the episode format allows, or a baseline
-                observation comes after a canary one.
-        """
-        self._n_seen += 1
-        if not isinstance(observation, Mapping):
-            raise DeployError(f"observation {self._n_seen}: {observation!r} is not an object")
-        encoder = self._policy.encoder
-        self._check_order(observation)
-        self._is_told |= not observation.keys().isdisjoint(encoder.metrics)
-        values, control = read_metrics(observation, encoder.metrics, self._n_seen)
-        if is_baseline(observation, self._n_seen):
-            if self._features is not None:
-                raise DeployError(f"observation {self._n_seen}: baseline after canary")
-            self._memory.observe_baseline(values)
-            return
-        minute = np.array([[read_time(observation, self._n_seen)]])
-        history = self._memory.observe(values, control, minute)
-        planned = read_number(observation, "planned_steps", self._n_seen)
-        history["planned_share"] = (history["steps"] + 1) / planned
-        self._features = gather(encoder.state, encoder.metrics, history)
-
-    @property
-    def features(self) -> np.ndarray:
-        """Features of the newest observation, shape (1, n_features).
-
-        Raises:
-            DeployError: If no canary observation has come yet.
-        """
-        if self._features is None:
-            raise DeployError(
-                "there is no canary observation to decide on: send at least one whose phase is "
-                "not baseline"
-            )
-        return self._features
-
-    def _check_order(self, observation: Mapping[str, Any]) -> None:
-        """Refuses observations that are not oldest first, as far as they say when they are of."""
-        now = {
-            "step": read_number(observation, "step", self._n_seen),
-            "timestamp": read_time(observation, self._n_seen),
-        }
-        for name, value in now.items():
-            if value < self._latest[name]:
-                raise DeployError(
-                    f"observation {self._n_seen}: {name} goes back; send the oldest first"
-                )
-            self._latest[name] = max(self._latest[name], value)
-
-    def decide(self) -> Decision:
-        """Decides on the newest observation.
-
-        Raises:
-            DeployError: If there is none, or no observation so much as names a metric of the
-                state, which missing telemetry does not explain but another spelling would.
-        """
-        features, metrics = self.features, ", ".join(self._policy.encoder.metrics)
-        if not self._is_told:
-            raise DeployError(
-                f"no observation names a metric of the policy's state ({metrics}); send null for "
-                "one that nobody reported"
-            )
-        return self._policy.answer(self._policy.q_values(features)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +50,7 @@ class DeploymentPolicy:
         discount: Factor on later rewards in training.
         training_data: Fingerprint and size of the training split.
         metrics: Figures from training, free-form.
-        calibration: How confidence follows from the Q-values; None until calibrated.
+        calibration: What turns Q-values into risk, confidence and PAUSE; None until calibrated.
 
     Example:
         >>> policy = DeploymentPolicy.load("deployment_policy_model.json")  # doctest: +SKIP
@@ -169,14 +65,16 @@ class DeploymentPolicy:
     discount: float
     training_data: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    calibration: Mapping[str, Any] | None = None
+    calibration: Calibration | None = None
 
-    def decide(self, observations: Sequence[Mapping[str, Any]]) -> Decision:
+    def decide(self, observations: Sequence[Mapping[str, Any]], *, last: bool = False) -> Decision:
         """Decides on the newest of a rollout's observations.
 
         Args:
             observations: Oldest first, each a mapping from column names of the episode format to
                 values. An absent name, None and NaN all mean missing.
+            last: Whether no later observation will come. Where observations bring
+                `planned_steps`, the policy knows by itself.
 
         Raises:
             DeployError: If there is no canary observation, or a value is none.
@@ -186,7 +84,7 @@ class DeploymentPolicy:
         rollout = self.begin()
         for observation in observations:
             rollout.observe(observation)
-        return rollout.decide()
+        return rollout.decide(last=last)
 
     def begin(self) -> Rollout:
         """Starts a rollout that takes its observations one by one."""
@@ -196,16 +94,25 @@ class DeploymentPolicy:
         """Returns Q-values of shape (n, n_actions) for features of shape (n, n_features)."""
         return self.q_function.q_values(self.encoder, features)
 
-    @staticmethod
-    def answer(q_values: np.ndarray) -> Decision:
-        """Turns one state's Q-values into an answer; a tie continues."""
-        best = int(np.argmax(q_values))
-        others = np.delete(q_values, best)
-        return Decision(
-            decision=ACTIONS[best],
-            q_values={name: float(q) for name, q in zip(ACTIONS, q_values, strict=True)},
-            q_margin=float(q_values[best] - others.max()),
-        )
+    def evidence(
+        self, features: np.ndarray, is_silent: np.ndarray, requests: np.ndarray
+    ) -> Evidence:
+        """Returns what n observations carry, for `answers.prefer` to weigh.
+
+        Args:
+            features: Shape (n, n_features).
+            is_silent: Whether none of the state's metrics has a value in the last two
+                observations, bool of shape (n,).
+            requests: Requests in the newest observation, shape (n,), NaN where unknown.
+        """
+        low, high = self._value_range
+        is_outside = np.any((features < low) | (features > high), axis=1)
+        return Evidence(self.q_values(features), is_silent, is_outside, requests)
+
+    @cached_property
+    def _value_range(self) -> tuple[np.ndarray, np.ndarray]:
+        margin = 0.0 if self.calibration is None else self.calibration.pauses.range_margin
+        return self.encoder.range_of_values(margin)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the policy as plain values, in the order of the file."""
@@ -218,7 +125,7 @@ class DeploymentPolicy:
             "discount": self.discount,
             "training_data": dict(self.training_data),
             "metrics": dict(self.metrics),
-            "calibration": self.calibration,
+            "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "encoder": self.encoder.as_dict(),
             "q_function": self.q_function.as_dict(),
         }
@@ -254,7 +161,7 @@ class DeploymentPolicy:
                 discount=plain["discount"],
                 training_data=dict(plain["training_data"]),
                 metrics=dict(plain["metrics"]),
-                calibration=plain["calibration"],
+                calibration=read_calibration(plain["calibration"]),
             )
         except KeyError as error:
             raise DeployError(f"the policy has no {error}") from error

@@ -23,7 +23,7 @@ import numpy as np
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.history import Memory
-from oumi_deploy.problem.state import Feature, metrics_of, parse_state
+from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state
 
 LIMIT = 10.0
 """Bound on the standardised features, so that no outlier leaves the network's range."""
@@ -102,6 +102,22 @@ class StateEncoder:
     def n_inputs(self) -> int:
         """Length of `standardise`'s rows: each feature and its mark."""
         return 2 * len(self.state)
+
+    def range_of_values(self, margin: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lowest and highest value of each feature that training has seen.
+
+        Args:
+            margin: How much wider on either side, in widths of the range.
+
+        Returns:
+            Two of shape (n_features,); infinite for clocks, for shares of observations, and for
+            features that the training split never had.
+        """
+        bound = np.array([f.metric is not None and f.kind not in SHARES for f in self.state])
+        bound &= ~np.isnan(self.low)
+        room = margin * (self.high - self.low)
+        low = np.where(bound, self.low - room, -np.inf)
+        return low, np.where(bound, self.high + room, np.inf)
 
     def standardise(self, features: np.ndarray) -> np.ndarray:
         """Turns features into network inputs: asinh((x - center) / scale), and marks.

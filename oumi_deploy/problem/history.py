@@ -42,6 +42,7 @@ class Memory:
         time_value: Sum of time times value.
         gap_count: Canary observations with a value of the old version too.
         gap_sum: Sum of the differences to the old version.
+        unmatched_count: Canary observations with a value of the old version alone.
     """
 
     n_canary: np.ndarray
@@ -58,6 +59,7 @@ class Memory:
     time_value: np.ndarray
     gap_count: np.ndarray
     gap_sum: np.ndarray
+    unmatched_count: np.ndarray
 
     @classmethod
     def empty(cls, n_episodes: int, n_metrics: int) -> "Memory":
@@ -116,6 +118,7 @@ class Memory:
         paired = ~np.isnan(gap)
         self.gap_count += paired
         self.gap_sum += np.where(paired, gap, 0.0)
+        self.unmatched_count += ~known & ~np.isnan(control)
 
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self.total / self.count
@@ -130,6 +133,7 @@ class Memory:
                 "control": gap,
                 "control_mean": self.gap_sum / self.gap_count,
                 "missing": 1.0 - self.count / self.n_canary,
+                "unmatched": self.unmatched_count / self.n_canary,
                 "steps": steps,
                 "minutes": elapsed,
             }

@@ -34,8 +34,13 @@ HISTORY = {
     "control": "current value minus the old version's value at the same time",
     "control_mean": "mean so far of the value minus the old version's value at the same time",
     "missing": "share of the canary observations so far in which the metric is missing",
+    "unmatched": "share of the canary observations so far in which the metric is missing though "
+    "the old version has a value",
 }
 """History features of a metric, by suffix."""
+
+SHARES = ("missing", "unmatched")
+"""Histories that count observations: they always have a value, and are no value of the metric."""
 
 CLOCK = {
     "steps": "canary observations before this one",

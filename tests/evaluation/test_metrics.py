@@ -34,6 +34,7 @@ from oumi_deploy.problem.rewards import Rewards
 FIGURES = {
     *("accuracy", "precision", "recall", "f1", "false_rollback_rate"),
     *("mean_reward", "mean_reward_with_delay", "median_delay_steps", "median_delay_minutes"),
+    *("share_ever_paused", "share_ended_by_fallback"),
 }
 
 
@@ -106,6 +107,8 @@ def test_the_table_has_an_entry_for_each_scored_episode(make_episodes):
             "service": "pay",
             "label": "bad",
             "decision": "ROLLBACK",
+            "paused": False,
+            "fell_back": False,
             "correct": True,
             "delay_steps": 2.0,
             "delay_minutes": 3.0,
@@ -118,6 +121,8 @@ def test_the_table_has_an_entry_for_each_scored_episode(make_episodes):
             "service": None,
             "label": "good",
             "decision": "CONTINUE",
+            "paused": False,
+            "fell_back": False,
             "correct": True,
             "delay_steps": None,
             "delay_minutes": None,
@@ -240,7 +245,7 @@ def test_resampled_medians_are_those_of_the_drawn_delays_written_out(data):
     n_groups, n = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 12))
     delays = np.array(data.draw(st.lists(st.integers(0, 6), min_size=n, max_size=n)), dtype=float)
     groups = np.array(data.draw(st.lists(st.integers(0, n_groups - 1), min_size=n, max_size=n)))
-    drawn = metrics._drawn_sets(n_groups, seed=data.draw(st.integers(0, 9)))
+    drawn = metrics.drawn_sets(n_groups, seed=data.draw(st.integers(0, 9)))
     weights = np.concatenate(list(drawn()))[:50]
     medians = metrics._resampled_medians(lambda: iter([weights]), delays, groups)
     for row, median in zip(weights, medians, strict=True):
@@ -258,11 +263,11 @@ def test_medians_do_not_depend_on_how_many_sets_are_held_at_a_time(make_episodes
         assert evaluated(episodes)["metrics"][name] == whole[name]
 
 
-def test_drawn_sets_have_as_many_groups_as_there_are():
-    weights = np.concatenate(list(metrics._drawn_sets(7, seed=0)()))
+def testdrawn_sets_have_as_many_groups_as_there_are():
+    weights = np.concatenate(list(metrics.drawn_sets(7, seed=0)()))
     assert weights.shape == (metrics.RESAMPLES, 7)
     assert (weights.sum(axis=1) == 7).all()
-    assert list(metrics._drawn_sets(0, seed=0)()) == []
+    assert list(metrics.drawn_sets(0, seed=0)()) == []
 
 
 def test_point_figures_agree_with_the_summary(make_episodes):

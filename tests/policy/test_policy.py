@@ -102,8 +102,11 @@ def test_decisions_follow_the_newest_observation_of_a_table():
     decision = policy.decide([{"error_rate": 0.5}, {"error_rate": 0.09}])
     assert decision.as_dict() == {
         "decision": "CONTINUE",
+        "confidence": None,
+        "risk": None,
         "q_values": {"CONTINUE": 40.0, "ROLLBACK": -45.5},
         "q_margin": 85.5,
+        "reasons": [],
     }
     decision = policy.decide([{"error_rate": 0.5}, {"error_rate": 0.1}])
     assert decision.decision == "ROLLBACK"
@@ -156,7 +159,8 @@ def test_a_tie_continues_without_margin():
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2))
 def test_the_margin_is_how_far_the_decision_lies_above_the_other(q):
-    decision = DeploymentPolicy.answer(np.array(q))
+    policy = policy_of(TableQ([np.array([])], np.array([q, q]), np.ones((2, 2))), "error_rate")
+    decision = policy.decide([{"error_rate": 0.1}])
     assert decision.q_margin == abs(q[0] - q[1]) >= 0
     assert decision.decision == ("ROLLBACK" if q[1] > q[0] else "CONTINUE")
 

@@ -105,7 +105,8 @@ def test_batch_and_step_by_step_agree_bit_for_bit(episodes):
         for row in rows:
             rollout.observe({name: value for name, value in row.items() if value is not None})
             if row["phase"] == "canary":
-                one_by_one.append(rollout.features[0])
+                assert rollout.newest is not None
+                one_by_one.append(rollout.newest.weighed.features[0])
     batch = encoded(*episodes)
     np.testing.assert_array_equal(batch, np.array(one_by_one), strict=True)
     # Production decides on the whole list at once, and must say what the rollout said.
@@ -162,6 +163,8 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
             f"{m}.control": gaps[-1],
             f"{m}.control_mean": _mean([gap for gap in gaps if gap == gap]),
             f"{m}.missing": 1 - len(known) / len(canary),
+            f"{m}.unmatched": sum(r[m] is None and r[f"control_{m}"] is not None for r in canary)
+            / len(canary),
         }
     return features
 

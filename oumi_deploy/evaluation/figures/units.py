@@ -14,7 +14,7 @@
 
 """What stands on the axes: names as the config has them, with their units."""
 
-from oumi_deploy.problem.state import Feature
+from oumi_deploy.problem.state import SHARES, Feature
 
 _METRICS = {
     "error_rate": "share of requests",
@@ -54,7 +54,7 @@ def feature_label(feature: Feature) -> str:
     """Returns a feature's name and unit."""
     if feature.metric is None:
         return f"{feature.name} ({_CLOCKS[feature.kind]})"
-    if feature.kind == "missing":
+    if feature.kind in SHARES:
         return f"{feature.name} (share of observations)"
     unit = _unit(feature.metric)
     if feature.kind == "slope":

@@ -1,0 +1,124 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From Q-values to answers: what the policy prefers, what it holds back, and for how long.
+
+Both steps take arrays of n observations. A rollout under way asks for one at a time and counts its
+pauses; a data set is answered at once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.pauses import PAUSE, Evidence, PauseRules, Reason, reasons_to_pause
+from oumi_deploy.problem.rewards import ACTIONS, Action, Rewards
+
+ANSWERS = (*ACTIONS, PAUSE)
+"""What a policy can answer; the codes of `Answers.decision`."""
+
+PAUSED = ANSWERS.index(PAUSE)
+
+
+@dataclass(frozen=True, eq=False)
+class Preferences:
+    """What a policy makes of n observations, before pauses are counted.
+
+    Attributes:
+        action: The action it prefers, int of shape (n,).
+        risk: P(bad | seen so far), shape (n,), NaN where the policy is not calibrated.
+        reasons: `Reason` flags, int of shape (n,); what holds the action back among them.
+        wants_pause: Whether the action is held back, bool of shape (n,).
+    """
+
+    action: np.ndarray
+    risk: np.ndarray
+    reasons: np.ndarray
+    wants_pause: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a policy answers to n observations.
+
+    Attributes:
+        decision: Index into ANSWERS, int of shape (n,).
+        risk: P(bad | seen so far), shape (n,), NaN where the policy is not calibrated.
+        reasons: `Reason` flags, int of shape (n,).
+        fell_back: Whether the decision is the fallback of a pause, bool of shape (n,).
+    """
+
+    decision: np.ndarray
+    risk: np.ndarray
+    reasons: np.ndarray
+    fell_back: np.ndarray
+
+    @property
+    def actions(self) -> np.ndarray:
+        """What is done: the decision, a PAUSE going on as a CONTINUE does."""
+        return np.where(self.decision == Action.ROLLBACK, Action.ROLLBACK, Action.CONTINUE)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability that the decision is right; for PAUSE the larger of risk and 1 - risk."""
+        surer = np.maximum(self.risk, 1.0 - self.risk)
+        by_decision = (1.0 - self.risk, self.risk, surer)
+        return np.choose(self.decision, by_decision)
+
+
+def prefer(calibration: Calibration | None, rewards: Rewards, evidence: Evidence) -> Preferences:
+    """Weighs what n observations carry; a tie of Q-values continues.
+
+    Args:
+        calibration: The policy's calibration; without one nothing is held back.
+        rewards: What decisions paid in training.
+        evidence: What the observations carry.
+    """
+    action = evidence.q_values.argmax(axis=1)
+    nothing = np.zeros(len(action), dtype=np.int64)
+    if calibration is None:
+        return Preferences(action, np.full(len(action), np.nan), nothing, nothing > 0)
+    risk = calibration.risk(evidence.q_values, rewards)
+    held = (action == Action.ROLLBACK) & (risk < calibration.rollback_from)
+    action = np.where(held, Action.CONTINUE, action)
+    why = reasons_to_pause(calibration.pauses, action, risk, evidence)
+    return Preferences(action, risk, why + Reason.FALSE_ALARM_BOUND * held, why > 0)
+
+
+def settle(
+    rules: PauseRules, preferred: Preferences, running: np.ndarray, is_last: np.ndarray
+) -> Answers:
+    """Turns preferences into answers.
+
+    A pause becomes the fallback where it is number `pause_limit` running or later, and where no
+    observation follows that it could wait for.
+
+    Args:
+        rules: How long a pause lasts.
+        preferred: What the policy prefers at n observations.
+        running: How many observations running want a pause, this one included, int (n,).
+        is_last: Whether no later observation will come, bool of shape (n,).
+    """
+    wants, too_long = preferred.wants_pause, running >= rules.pause_limit
+    falls_back = wants & (too_long | is_last)
+    held = np.where(falls_back, ACTIONS.index(rules.pause_fallback), PAUSED)
+    return Answers(
+        decision=np.where(wants, held, preferred.action),
+        risk=preferred.risk,
+        reasons=preferred.reasons
+        + Reason.PAUSED_TOO_LONG * (wants & too_long)
+        + Reason.LAST_OBSERVATION * (wants & is_last),
+        fell_back=falls_back,
+    )

@@ -1,0 +1,126 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From Q-values to the probability that a release is bad.
+
+ROLLBACK ends a rollout, so its Q-value is the reward to expect of ending it now,
+
+    Q(ROLLBACK) = p correct_rollback + (1 - p) unnecessary_rollback,
+
+and what the Q-function believes of the release follows by solving for p. A logistic map of its
+log odds, fitted on releases the policy was not trained on (Platt 1999), turns belief into risk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.problem.rewards import Action, Rewards
+
+SOFT = 0.01
+"""Belief within which of 0 and 1 the log odds bend off, so that they stay finite and rising."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns Q-values into an answer with a confidence.
+
+    Attributes:
+        intercept: Of the logistic map.
+        slope: Of the logistic map, above 0.
+        pauses: When the policy holds its answer back.
+        alpha: Bound on the expected share of healthy releases rolled back, None without one.
+        rollback_from: Risk below which a ROLLBACK of the policy is not let through, for alpha;
+            above 1 where none is.
+        fitted_on: What the calibration was fitted on, and its figures, free-form.
+    """
+
+    intercept: float
+    slope: float
+    pauses: PauseRules = field(default_factory=PauseRules)
+    alpha: float | None = None
+    rollback_from: float = 0.0
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("intercept", "slope", "rollback_from"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not isfinite(value):
+                raise DeployError(f"calibration.{name}: {value!r} is not a finite number")
+        if self.slope <= 0:
+            raise DeployError(f"calibration.slope: {self.slope:g} is not above 0")
+        check_alpha(self.alpha)
+
+    def risk(self, q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
+        """Returns P(bad | seen so far), shape (n,), for Q-values of shape (n, n_actions)."""
+        odds = self.intercept + self.slope * belief_log_odds(q_values, rewards)
+        return 0.5 * (1.0 + np.tanh(0.5 * odds))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the calibration as plain values."""
+        return {**asdict(self), "fitted_on": dict(self.fitted_on)}
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Raises DeployError if alpha is neither None nor between 0 and 1."""
+    if alpha is None:
+        return
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
+        raise DeployError(
+            f"alpha: {alpha!r} is not between 0 and 1; it is a share of healthy releases, as in "
+            "0.05"
+        )
+
+
+def belief_log_odds(q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
+    """Returns the log odds of "bad" that Q(ROLLBACK) implies, rising in it.
+
+    Learnt Q-values can lie a little outside what rewards allow; there the log odds go on rising,
+    slower and slower: log s(p) - log s(1 - p) with s(x) = (x + sqrt(x^2 + SOFT^2)) / 2.
+
+    Args:
+        q_values: Shape (n, n_actions).
+        rewards: What decisions paid in training.
+
+    Returns:
+        Shape (n,), finite.
+    """
+    best, worst = rewards.correct_rollback, rewards.unnecessary_rollback
+    belief = (q_values[..., Action.ROLLBACK] - worst) / (best - worst)
+    return np.log(_positive(belief)) - np.log(_positive(1.0 - belief))
+
+
+def _positive(x: np.ndarray) -> np.ndarray:
+    root = np.hypot(x, SOFT)
+    # For negative x, x + root loses its digits; the conjugate does not.
+    return 0.5 * np.where(x >= 0, x + root, SOFT**2 / (root - np.minimum(x, 0.0)))
+
+
+def read_calibration(plain: Mapping[str, Any] | None) -> Calibration | None:
+    """Reads what `Calibration.as_dict` returned; None stays None.
+
+    Raises:
+        DeployError: If an entry is missing, unknown or impossible.
+    """
+    if plain is None:
+        return None
+    try:
+        return Calibration(**{**plain, "pauses": PauseRules(**plain["pauses"])})
+    except (KeyError, TypeError) as error:
+        raise DeployError(f"calibration: {error} is missing or malformed") from error

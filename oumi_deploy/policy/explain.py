@@ -1,0 +1,115 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Why a policy decided as it did, and what would turn the decision."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from oumi_deploy.policy.attribution import MetricEffect, attribute
+from oumi_deploy.policy.counterfactual import Change, nearest_change
+from oumi_deploy.policy.rollout import Rollout
+from oumi_deploy.policy.wording import sentence
+
+if TYPE_CHECKING:
+    from oumi_deploy.policy.policy import DeploymentPolicy
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one decision came out as it did.
+
+    Attributes:
+        decision: `CONTINUE`, `ROLLBACK` or `PAUSE`, what `decide` answers.
+        output: What the contributions add up in: `risk`, 0..1, of a calibrated policy, else
+            `q_difference`, Q(ROLLBACK) - Q(CONTINUE), in reward.
+        value: The output, at the newest observation.
+        reference_value: The output if every metric had stayed at the episode's own baseline, see
+            `attribution.absent_features`. With the contributions it sums to `value`.
+        method: `exact`, or `sampled` where the metrics are too many for all their subsets.
+        standard_error: Largest standard error of the contributions, None where they are exact.
+        metrics: Each metric's values and contribution, the largest (whatever its sign) first.
+        change: The nearest newest value of one metric that would turn the decision, None if none
+            was found.
+        sentence: All this in one sentence.
+    """
+
+    decision: str
+    output: str
+    value: float
+    reference_value: float
+    method: str
+    standard_error: float | None
+    metrics: tuple[MetricEffect, ...]
+    change: Change | None
+    sentence: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the explanation as plain values."""
+        return {**asdict(self), "metrics": [asdict(effect) for effect in self.metrics]}
+
+
+def explain(
+    policy: "DeploymentPolicy",
+    observations: Sequence[Mapping[str, Any]],
+    *,
+    last: bool = False,
+    seed: int = 0,
+) -> Explanation:
+    """Explains the decision on the newest of a rollout's observations.
+
+    Args:
+        policy: The policy.
+        observations: As `DeploymentPolicy.decide` takes them.
+        last: Whether no later observation will come.
+        seed: Seed of the sampled contributions, where they are not exact.
+
+    Raises:
+        DeployError: Where `decide` does.
+
+    Example:
+        >>> policy = DeploymentPolicy.load("deployment_policy_model.json")  # doctest: +SKIP
+        >>> explain(policy, [{"error_rate": 0.12}]).sentence  # doctest: +SKIP
+        'ROLLBACK: error_rate 0.120 raised the risk most (+0.70), in all from 0.18 to 0.93; ...'
+    """
+    rollout = policy.begin()
+    rollout.observe_all(observations)
+    return explain_rollout(rollout, last=last, seed=seed)
+
+
+def explain_rollout(rollout: Rollout, *, last: bool = False, seed: int = 0) -> Explanation:
+    """Explains the decision on the newest observation of a rollout under way, see `explain`.
+
+    It costs the same however long the rollout is.
+
+    Raises:
+        DeployError: Where `Rollout.decide` does.
+    """
+    decision = rollout.decide(last=last).decision
+    policy, newest = rollout.policy, rollout.newest
+    assert newest is not None, "decide has refused a rollout without an observation"
+    attribution = attribute(policy, newest, seed)
+    change = nearest_change(policy, newest, last=last)
+    return Explanation(
+        decision=decision,
+        output="q_difference" if policy.calibration is None else "risk",
+        value=attribution.value,
+        reference_value=attribution.reference_value,
+        method="exact" if attribution.standard_error is None else "sampled",
+        standard_error=attribution.standard_error,
+        metrics=attribution.effects,
+        change=change,
+        sentence=sentence(policy, newest, decision, attribution, change, last=last),
+    )

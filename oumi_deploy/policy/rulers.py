@@ -1,0 +1,159 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Where the values of a metric can lie, and in what unit two of them are apart."""
+
+from dataclasses import dataclass
+from math import ceil, isnan, log10, nextafter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oumi_deploy.episodes.schema import number_column
+from oumi_deploy.policy.attribution import LEVELS, baseline_means
+from oumi_deploy.policy.rollout import Newest
+from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.state import SHARES
+
+if TYPE_CHECKING:
+    from oumi_deploy.policy.policy import DeploymentPolicy
+
+REQUESTS = "requests"
+_DIFFERENCES = ("baseline", "control", "baseline_mean", "control_mean")
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """The values of one metric that are looked at.
+
+    Attributes:
+        metric: Its name.
+        start: The newest value; where it is missing, the one to expect.
+        is_missing: Whether the newest value is missing.
+        low: Least value to try.
+        high: Largest value to try.
+        center: Where values lie close together in training.
+        scale: Unit of distances, above 0.
+        corner: A value at which the rules of pausing change, if there is one.
+    """
+
+    metric: str
+    start: float
+    is_missing: bool
+    low: float
+    high: float
+    center: float
+    scale: float
+    corner: float | None = None
+
+    @property
+    def decimals(self) -> int:
+        """Decimal places that its values are worth."""
+        return decimals_of(self.scale)
+
+    def distance(self, value: float) -> float:
+        """Returns how far a value is from the start, in units of the scale."""
+        return abs(value - self.start) / self.scale
+
+    def allows(self, value: float) -> bool:
+        """Returns whether the value is one to try."""
+        return self.low <= value <= self.high
+
+    def grid(self, n: int) -> np.ndarray:
+        """Returns rising values to try, shape (n + 2,): even as the network sees them.
+
+        The start and the corner are among them.
+        """
+        low, high = np.arcsinh((np.array([self.low, self.high]) - self.center) / self.scale)
+        inner = self.center + self.scale * np.sinh(np.linspace(low, high, n))
+        corner = self.start if self.corner is None else self.corner
+        return np.sort([*np.clip(inner, self.low, self.high), self.start, corner])
+
+
+def decimals_of(scale: float) -> int:
+    """Returns the decimal places that tell values a tenth of the scale apart."""
+    return max(0, ceil(1 - log10(scale)))
+
+
+def ruler_of(policy: "DeploymentPolicy", newest: Newest, metric: str) -> Ruler:
+    """Returns the ruler of a metric of the state.
+
+    Its range is what training has seen of the metric itself and, seen from this episode, of its
+    differences to the baseline and the old version; it ends where the format does.
+    """
+    encoder = policy.encoder
+    of = encoder.metrics.index(metric)
+    actual = float(newest.reading.values[0, of])
+    baseline = float(baseline_means(newest)[of])
+    control = float(newest.reading.control[0, of])
+    at = leading_feature(encoder, metric)
+    is_level = encoder.state[at].kind in LEVELS
+    scale = float(encoder.scale[at])
+    expected = baseline if not isnan(baseline) else float(encoder.center[at]) * is_level
+    start = expected if isnan(actual) else actual
+
+    rule = number_column(metric)
+    least = nextafter(rule.low, rule.high) if rule.positive else rule.low
+    start = min(max(start, least), rule.high)
+    low, high = _seen(encoder, metric, baseline, control) or (start, start)
+    low, high = min(max(low, least), start), max(min(high, rule.high), start)
+    return Ruler(
+        metric,
+        start,
+        isnan(actual),
+        low,
+        high,
+        center=float(encoder.center[at]) if is_level else expected,
+        scale=scale,
+        corner=_enough_requests(policy) if metric == REQUESTS else None,
+    )
+
+
+def ruler_of_requests(policy: "DeploymentPolicy", newest: Newest) -> Ruler:
+    """Returns the ruler of requests that are no metric of the state but too few to decide on."""
+    few = float(newest.reading.requests[0])
+    enough = _enough_requests(policy) or few
+    return Ruler(REQUESTS, few, False, few, enough, few, 1.0, enough)
+
+
+def _enough_requests(policy: "DeploymentPolicy") -> float | None:
+    return None if policy.calibration is None else policy.calibration.pauses.min_requests
+
+
+def leading_feature(encoder: StateEncoder, metric: str) -> int:
+    """Returns the number of the feature whose scale measures the metric.
+
+    It is the value, else another level, else a difference, else whatever there is.
+    """
+    of_metric = (i for i, f in enumerate(encoder.state) if f.metric == metric)
+    rank = {kind: at for at, kind in enumerate((*LEVELS, *_DIFFERENCES, "slope", *SHARES))}
+    return min(of_metric, key=lambda i: rank[encoder.state[i].kind])
+
+
+def _seen(
+    encoder: StateEncoder, metric: str, baseline: float, control: float
+) -> tuple[float, float] | None:
+    """Returns the least and largest value that training has seen; None if it tells nothing."""
+    origin = dict.fromkeys(LEVELS, 0.0)
+    origin |= {"baseline": baseline, "baseline_mean": baseline}
+    origin |= {"control": control, "control_mean": control}
+    ends = [
+        (origin[f.kind] + encoder.low[i], origin[f.kind] + encoder.high[i])
+        for i, f in enumerate(encoder.state)
+        if f.metric == metric and f.kind in origin
+    ]
+    known = [(float(low), float(high)) for low, high in ends if low <= high]
+    if not known:
+        return None
+    return min(low for low, _ in known), max(high for _, high in known)

@@ -1,0 +1,137 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A data set is answered at once as a rollout is, observation by observation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oumi_deploy import DeploymentPolicy
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.sample import generate_sample
+from oumi_deploy.evaluation.evaluate import evaluate, policy_answers
+from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.policy.answers import ANSWERS
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.policy.qfunctions import NetworkQ
+from oumi_deploy.policy.rollout import reason_names
+from oumi_deploy.problem.encoder import fit_encoder
+from oumi_deploy.problem.rewards import Rewards
+
+STATE = ["error_rate", "error_rate.max", "memory_usage.slope", "cpu_usage.baseline", "canary_share"]
+
+
+@pytest.fixture(scope="module")
+def releases() -> Episodes:
+    """Releases with all that makes a policy pause."""
+    return generate_sample(
+        60, 5, {"lost_telemetry_probability": 0.9, "low_traffic_probability": 0.3}
+    )
+
+
+def random_policy(episodes: Episodes, **calibration) -> DeploymentPolicy:
+    """A network of chance whose range is that of a third of the releases."""
+    encoder = fit_encoder(STATE, episodes.select(np.arange(20)))
+    random = np.random.default_rng(3)
+    layers = [
+        (random.normal(size=(8, encoder.n_inputs)), random.normal(size=8)),
+        (30 * random.normal(size=(2, 8)), random.normal(size=2)),
+    ]
+    return DeploymentPolicy(
+        encoder,
+        NetworkQ(layers),
+        form="sequential",
+        rewards=Rewards(),
+        discount=1.0,
+        training_data={},
+        metrics={},
+        calibration=Calibration(0.1, 0.5, **calibration),
+    )
+
+
+def rows_of(episodes: Episodes, number: int) -> list[dict]:
+    """The observations of one release as a caller would send them."""
+    first, n_base = episodes.offsets[number], episodes.baseline_lengths[number]
+    return [
+        {
+            "phase": "baseline" if row < first + n_base else "canary",
+            **{name: column[row] for name, column in episodes.numbers.items()},
+        }
+        for row in range(first, episodes.offsets[number + 1])
+    ]
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {},
+        {"pauses": PauseRules(max_doubt=0.3, pause_limit=3, pause_fallback="CONTINUE")},
+        {"alpha": 0.1, "rollback_from": 0.6},
+    ],
+)
+def test_all_at_once_is_one_by_one(releases, calibration):
+    policy = random_policy(releases, **calibration)
+    answers = policy_answers(policy, releases)
+    seen = set()
+    for number in range(len(releases)):
+        rollout, at = policy.begin(), int(releases.canary_offsets[number])
+        for row in rows_of(releases, number):
+            rollout.observe(row)
+            if row["phase"] == "baseline":
+                continue
+            said = rollout.decide()
+            assert said.decision == ANSWERS[answers.decision[at]]
+            assert said.risk == pytest.approx(answers.risk[at])
+            assert said.confidence == pytest.approx(answers.confidence[at])
+            assert said.reasons == reason_names(answers.reasons[at])
+            seen |= {said.decision, *said.reasons}
+            at += 1
+    assert {"CONTINUE", "PAUSE", "ROLLBACK", "telemetry_missing", "few_requests"} <= seen
+
+
+def test_scores_use_the_decision_after_the_fallback(make_episodes):
+    """Silent from the second observation on: pauses, and falls back at the last."""
+    episodes = make_episodes(
+        {"error_rate": [0.01, None, None, None], "memory_usage": [0.5, None, None, None],
+         "cpu_usage": [0.5, None, None, None], "canary_share": 0.5, "label": "bad"},
+        {"error_rate": [0.01] * 4, "memory_usage": 0.5, "cpu_usage": 0.5,
+         "canary_share": 0.5, "label": "good"},
+    )  # fmt: skip
+    encoder = fit_encoder(STATE, episodes)
+    always_on = NetworkQ([(np.zeros((2, encoder.n_inputs)), np.array([50.0, -49.0]))])
+    policy = replace(random_policy(generate_sample(20, 1)), encoder=encoder, q_function=always_on)
+    answers = policy_answers(policy, episodes)
+    assert [ANSWERS[code] for code in answers.decision] == [
+        "CONTINUE", "CONTINUE", "PAUSE", "ROLLBACK", *["CONTINUE"] * 4
+    ]  # fmt: skip
+    scores = score(episodes, answers.actions, Rewards(), answers=answers)
+    assert scores.rolled_back.tolist() == [True, False]
+    assert scores.paused.tolist() == [True, False]
+    assert scores.fell_back.tolist() == [True, False]
+    assert scores.end.tolist() == [3, 7]
+    # Three waits on a bad release at half the traffic, a PAUSE as dear as a CONTINUE.
+    assert scores.reward_with_delay[0] == 100 - 3 * 2 * 0.5
+    judged = evaluate(policy, episodes)["metrics"]
+    assert judged["share_ever_paused"]["value"] == 0.5
+    assert judged["share_ended_by_fallback"]["value"] == 0.5
+
+
+def test_an_observation_on_its_own_has_no_later_one_to_wait_for(releases):
+    policy = random_policy(releases)
+    answers = policy_answers(policy, releases, per_observation=True)
+    assert "PAUSE" not in {ANSWERS[code] for code in np.unique(answers.decision)}
+    assert answers.fell_back.any()
