@@ -93,12 +93,23 @@ class DQN:
         self.n_updates = 0
         self._online_room, self._room = self.flat.room(0), self.flat.room(0)
 
-    @torch.no_grad()
     def update(self, batch: Batch) -> torch.Tensor:
         """Does one gradient step.
 
         Returns:
             The loss without the conservative term, a tensor of no dimensions.
+        """
+        loss = self.find_gradient(batch)
+        self._optimizer_step()
+        self.follow()
+        return loss
+
+    @torch.no_grad()
+    def find_gradient(self, batch: Batch) -> torch.Tensor:
+        """Leaves the gradient in the parameters, for an optimiser shared with others to apply.
+
+        Returns:
+            The loss, see `update`.
         """
         n = len(batch.discounts)
         looks_ahead = len(batch.inputs) > n
@@ -119,10 +130,13 @@ class DQN:
             slope = slope + self.rule.cql_weight * (torch.softmax(q[:n], 1) - batch.logged)
         self.flat.backward(slope / n, [x[:n] for x in seen], self._room)
         self._clip_gradient()
-        self._optimizer_step()
+        return loss
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Counts a step that was taken, and has the target network follow."""
         self.n_updates += 1
         self._move_target()
-        return loss
 
     def _make_room(self, n_online: int, n: int) -> None:
         """Keeps the memory of the last update where the batch is as large.

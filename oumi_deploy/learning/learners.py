@@ -14,6 +14,7 @@
 
 """The four ways to learn, each a `step` that the trainer calls until it has had enough."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.learning.dqn import DQN, DQNRule
+from oumi_deploy.learning.dqn import DQN, Batch, DQNRule
 from oumi_deploy.learning.explore import Explorer, NetworkAgent, TableAgent
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings
@@ -81,11 +82,22 @@ class LoggedTable:
 
 
 class LoggedNetwork:
-    """A network over logged episodes; a step is a gradient step on a batch of decisions."""
+    """Networks over logged episodes; a step is a gradient step of each on a batch of its own.
 
-    def __init__(self, dqn: DQN, replay: Replay):
-        self._dqn, self._replay = dqn, replay
-        self._batches = replay.batches(0)
+    Args:
+        members: The update rule of each member of an ensemble, or of the one network.
+        replay: The decisions.
+        optimizer_step: Applies the gradients of all.
+    """
+
+    def __init__(
+        self, members: Sequence[DQN], replay: Replay, optimizer_step: Callable[[], object]
+    ):
+        self._members, self._replay, self._optimizer_step = members, replay, optimizer_step
+        self._batches = self._batches_from(0)
+
+    def _batches_from(self, step: int) -> list[Iterator[Batch]]:
+        return [self._replay.batches(step, stream) for stream in range(len(self._members))]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,20 +106,26 @@ class LoggedNetwork:
 
     def step(self, number: int, rate: float, epsilon: float) -> dict[str, Any]:
         """Does one gradient step; the optimiser holds the learning rate."""
-        return {"loss": self._dqn.update(next(self._batches))}
+        pairs = zip(self._members, self._batches, strict=True)
+        losses = [member.find_gradient(next(batches)) for member, batches in pairs]
+        self._optimizer_step()
+        for member in self._members:
+            member.follow()
+        return {"loss": torch.stack(losses).mean() if len(losses) > 1 else losses[0]}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Returns the target network."""
-        return {"target": self._dqn.target}
+        """Returns the target networks."""
+        return {f"target_{i}": member.target for i, member in enumerate(self._members)}
 
     def state(self) -> dict[str, Any]:
         """Returns nothing: the order of the batches follows from the step."""
         return {}
 
     def restore(self, state: dict[str, Any], step: int) -> None:
-        """Goes to the batch of that step."""
-        self._dqn.n_updates = step
-        self._batches = self._replay.batches(step)
+        """Goes to the batches of that step."""
+        for member in self._members:
+            member.n_updates = step
+        self._batches = self._batches_from(step)
 
 
 class Explored:

@@ -24,6 +24,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import nn
 
 
@@ -61,6 +62,10 @@ class QNetwork(nn.Module):
         combine = torch.cat([torch.ones(1, n_actions), advantages]) if dueling else actions
         self.register_buffer("combine", combine, persistent=False)
 
+    def networks(self) -> list["QNetwork"]:
+        """Returns itself, as an ensemble returns its members."""
+        return [self]
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Returns Q-values of shape (n, n_actions) in double precision, inputs (n, n_inputs).
 
@@ -91,6 +96,48 @@ class QNetwork(nn.Module):
         fold = self.combine.cpu().double().numpy().T * self.scale
         weight, bias = layers[-1]
         return [*layers[:-1], (fold @ weight, fold @ bias)]
+
+
+class QEnsemble(nn.Module):
+    """Networks that start from different weights; their mean is the Q-function.
+
+    What they were taught alike they agree on; where each guesses, the mean guesses less than any.
+
+    Args:
+        members: The networks, of one architecture and scale, with a hidden layer or more.
+    """
+
+    def __init__(self, members: Sequence[QNetwork]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.scale = members[0].scale
+
+    def networks(self) -> list[QNetwork]:
+        """Returns the members."""
+        return [member for member in self.members if isinstance(member, QNetwork)]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns mean Q-values, see `QNetwork.forward`."""
+        return torch.stack([member(inputs) for member in self.networks()]).mean(0)
+
+    def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns (weight, bias) of one equal plain network: the members side by side."""
+        members = [member.plain_layers() for member in self.networks()]
+        (first, *between, last), n = list(zip(*members, strict=True)), len(members)
+        return [
+            (np.concatenate([w for w, _ in first]), np.concatenate([b for _, b in first])),
+            *(
+                (
+                    np.asarray(block_diag(*(w for w, _ in layer))),
+                    np.concatenate([b for _, b in layer]),
+                )
+                for layer in between
+            ),
+            (
+                np.concatenate([w for w, _ in last], axis=1) / n,
+                np.mean([b for _, b in last], axis=0),
+            ),
+        ]
 
 
 def _double_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:

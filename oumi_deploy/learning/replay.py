@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from oumi_deploy.learning.dqn import Batch
+from oumi_deploy.learning.hiding import Hiding
 from oumi_deploy.learning.transitions import Transitions
 
 GATHERED = 65_536
@@ -35,6 +36,7 @@ class Replay:
         batch_size: Decisions in a batch; the last of an epoch may be smaller.
         scale: What rewards are divided by.
         seed: Seed of the order.
+        hiding: Ways of hiding part of the state, or None to hide nothing.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Replay:
         batch_size: int,
         scale: float,
         seed: int,
+        hiding: Hiding | None = None,
     ):
         useful = np.flatnonzero(transitions.learn_continue | transitions.learn_rollback)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self._hiding = batch_size, seed, hiding
         self._useful = torch.from_numpy(useful)
         self._next = torch.from_numpy(transitions.next_decision)
         # Where nothing follows any decision, nobody needs to look at the following states.
@@ -63,6 +66,7 @@ class Replay:
     def to(self, device: str | torch.device) -> "Replay":
         """Moves the decisions to where the network is."""
         self._inputs = self._inputs.to(device)
+        self._hiding = None if self._hiding is None else self._hiding.to(device)
         self._outcomes = {name: values.to(device) for name, values in self._outcomes.items()}
         return self
 
@@ -75,32 +79,46 @@ class Replay:
         """Batches in one pass over the decisions."""
         return -(-len(self) // self.batch_size)
 
-    def batches(self, first: int) -> Iterator[Batch]:
-        """Yields batches for ever, from the one numbered `first` since the beginning on."""
+    def batches(self, first: int, stream: int = 0) -> Iterator[Batch]:
+        """Yields batches for ever.
+
+        Args:
+            first: Number, since the beginning, of the batch to begin with.
+            stream: Which of many orders of the same decisions.
+        """
         epoch, at = divmod(first, self.batches_per_epoch)
         while True:
-            order = self._order(epoch)[at * self.batch_size :]
+            order, patterns = (x[at * self.batch_size :] for x in self._order(epoch, stream))
             at_once = max(1, GATHERED // self.batch_size) * self.batch_size
             for start in range(0, len(order), at_once):
-                yield from self._gather(order[start : start + at_once])
+                part = slice(start, start + at_once)
+                yield from self._gather(order[part], patterns[part])
             epoch, at = epoch + 1, 0
 
-    def _order(self, epoch: int) -> torch.Tensor:
-        mixed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0])
+    def _order(self, epoch: int, stream: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns an epoch's decisions, and how the state of each is hidden."""
+        words = [self.seed, epoch, stream] if stream else [self.seed, epoch]
+        mixed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
         generator = torch.Generator().manual_seed(mixed >> 1)
-        return self._useful[torch.randperm(len(self._useful), generator=generator)]
+        order = self._useful[torch.randperm(len(self._useful), generator=generator)]
+        if self._hiding is None:
+            return order, order
+        return order, self._hiding.draw(len(order), generator)
 
-    def _gather(self, decisions: torch.Tensor) -> Iterator[Batch]:
+    def _gather(self, decisions: torch.Tensor, patterns: torch.Tensor) -> Iterator[Batch]:
         size = self.batch_size
         device = self._inputs.device
         rows, stride = decisions, size
         if self._looks_ahead:
             # State and next state of a batch stand together, so that one pass serves both.
-            batches = decisions.split(size), self._next.index_select(0, decisions).split(size)
-            rows = torch.cat([half for pair in zip(*batches, strict=True) for half in pair])
+            rows = _interleaved(decisions, self._next.index_select(0, decisions), size)
+            patterns = _interleaved(patterns, patterns, size)
             stride = 2 * size
         # Selecting along a dimension copies rows; indexing, which can do more, is slower.
-        inputs = self._inputs.index_select(0, rows.to(device)).split(stride)
+        inputs = self._inputs.index_select(0, rows.to(device))
+        if self._hiding is not None:
+            inputs = self._hiding.apply(inputs, patterns.to(device))
+        inputs = inputs.split(stride)
         decisions = decisions.to(device)
         outcomes = {
             name: values.index_select(0, decisions).split(size)
@@ -108,6 +126,12 @@ class Replay:
         }
         for number, batch_inputs in enumerate(inputs):
             yield Batch(batch_inputs, **{n: parts[number] for n, parts in outcomes.items()})
+
+
+def _interleaved(one: torch.Tensor, other: torch.Tensor, size: int) -> torch.Tensor:
+    """Returns the two, batch after batch: a batch of the one, then that of the other."""
+    batches = zip(one.split(size), other.split(size), strict=True)
+    return torch.cat([half for pair in batches for half in pair])
 
 
 def _pairs(of_continue: np.ndarray, of_rollback: np.ndarray) -> torch.Tensor:

@@ -89,6 +89,11 @@ class AlgorithmSettings:
     """Weight of the conservative term that holds down actions the log does not show (CQL);
     networks on `logged` experience only. Here both outcomes are mostly known, so 0 is right."""
 
+    hidden_share: float = 0.0
+    """Share 0..1 of the decisions that are learnt from with part of the state hidden, as a team
+    would see them that does not measure all of it or has nothing to compare with, so that the
+    policy copes there too; networks on `logged` experience only."""
+
     epsilon_start: float = 1.0
     """Share of random actions at the first step; `environment` only."""
 
@@ -127,6 +132,7 @@ _RANGES = (
     ("target_tau", 0, 1, False),
     ("huber_delta", 0, float("inf"), False),
     ("cql_weight", 0, float("inf"), True),
+    ("hidden_share", 0, 1, True),
     ("epsilon_start", 0, 1, True),
     ("epsilon_end", 0, 1, True),
     ("epsilon_decay", 0, 1, True),
@@ -141,6 +147,7 @@ _NETWORK_ONLY = (
     "loss",
     "huber_delta",
     "cql_weight",
+    "hidden_share",
     "replay_size",
 )
 _LATER_ONLY = (
@@ -152,7 +159,7 @@ _LATER_ONLY = (
     "target_tau",
 )
 """Terms of what follows a decision, which is nothing in the form `single`."""
-_LOGGED_ONLY = ("n_steps", "cql_weight")
+_LOGGED_ONLY = ("n_steps", "cql_weight", "hidden_share")
 _ENVIRONMENT_ONLY = ("epsilon_start", "epsilon_end", "epsilon_decay", "replay_size")
 
 

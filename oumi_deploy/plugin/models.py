@@ -28,8 +28,9 @@ from oumi.core.registry import RegistryType, register
 from torch import nn
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.learning.network import QNetwork
+from oumi_deploy.learning.network import QEnsemble, QNetwork
 from oumi_deploy.plugin.errors import as_config_error
+from oumi_deploy.policy.calibration import read_calibration
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
 from oumi_deploy.problem.bins import cells, make_edges, table_shape
@@ -93,7 +94,11 @@ class DeploymentModel(BaseModel):
         """
         if self.encoder is None or "rewards" not in self.about:
             raise DeployError("the model holds no trained policy; train it with `oumi train`")
-        about = {**self.about, "rewards": Rewards(**self.about["rewards"])}
+        about = {
+            **self.about,
+            "rewards": Rewards(**self.about["rewards"]),
+            "calibration": read_calibration(self.about["calibration"]),
+        }
         return DeploymentPolicy(encoder=self.encoder, q_function=self.q_function(), **about)
 
 
@@ -162,6 +167,8 @@ class DeploymentQNetwork(DeploymentModel):
     Args:
         hidden_sizes: Units of each hidden layer.
         dueling: Whether the outputs are a value and the actions' advantages.
+        members: Networks whose mean is the Q-function; more than one steady what few releases
+            teach. On `logged` experience only.
         built: What a saved model knows of its training; not for configs.
     """
 
@@ -169,19 +176,23 @@ class DeploymentQNetwork(DeploymentModel):
         self,
         hidden_sizes: Sequence[int] = (64, 64),
         dueling: bool = False,
+        members: int = 1,
         built: Mapping[str, Any] | None = None,
         **unknown: Any,
     ):
         with as_config_error("model.model_kwargs"):
-            _refuse(unknown, "hidden_sizes and dueling")
+            _refuse(unknown, "hidden_sizes, dueling and members")
             listed = isinstance(hidden_sizes, Sequence) and not isinstance(hidden_sizes, str)
             sizes = list(hidden_sizes) if listed else []
             if not sizes or not all(type(size) is int and size > 0 for size in sizes):
                 raise DeployError(f"hidden_sizes: {hidden_sizes!r} is not a list of sizes above 0")
             if not isinstance(dueling, bool):
                 raise DeployError(f"dueling: {dueling!r} is not true or false")
-            super().__init__({"hidden_sizes": sizes, "dueling": dueling, "built": built}, built)
-        self.hidden_sizes, self.dueling = sizes, dueling
+            if type(members) is not int or members < 1:
+                raise DeployError(f"members: {members!r} is not a whole number above 0")
+            kwargs = {"hidden_sizes": sizes, "dueling": dueling, "members": members}
+            super().__init__({**kwargs, "built": built}, built)
+        self.hidden_sizes, self.dueling, self.members = sizes, dueling, members
         n_inputs = self.encoder.n_inputs if self.encoder is not None else 1
         self.network = self._make_network(n_inputs, (built or {}).get("scale", 1.0))
 
@@ -194,15 +205,17 @@ class DeploymentQNetwork(DeploymentModel):
         self._init_kwargs["built"] = {"scale": scale}
         self.describe()
 
-    def _make_network(self, n_inputs: int, scale: float) -> QNetwork:
-        return QNetwork(n_inputs, self.hidden_sizes, len(ACTIONS), self.dueling, scale)
+    def _make_network(self, n_inputs: int, scale: float) -> QNetwork | QEnsemble:
+        shape = (n_inputs, self.hidden_sizes, len(ACTIONS), self.dueling, scale)
+        networks = [QNetwork(*shape) for _ in range(self.members)]
+        return networks[0] if self.members == 1 else QEnsemble(networks)
 
     def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Returns Q-values (n, n_actions) of features (n, n_features), NaN where missing."""
         if self.encoder is None:
             raise DeployError("the network has no state yet; the trainer builds it")
         inputs = self.encoder.standardise(features.detach().cpu().double().numpy())
-        device = self.network.combine.device
+        device = next(self.network.parameters()).device
         return {"q_values": self.network(torch.from_numpy(inputs).to(device))}
 
     def q_function(self) -> NetworkQ:

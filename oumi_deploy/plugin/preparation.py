@@ -25,7 +25,9 @@ from oumi.utils.logging import logger
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.seen_groups import group_digests
 from oumi_deploy.learning.dqn import DQN
+from oumi_deploy.learning.hiding import hiding_for
 from oumi_deploy.learning.learners import (
     Learner,
     LoggedNetwork,
@@ -40,6 +42,7 @@ from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
 from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.plugin.calibration import SETTING
 from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
@@ -72,13 +75,17 @@ def read_trainer_settings(
                 "model.model_name: the deployment trainer trains deployment:table or "
                 f"deployment:network, not a {type(model).__name__}"
             )
-    plain = {k: v for k, v in params.trainer_kwargs.items() if k != "trainer"}
+    plain = {k: v for k, v in params.trainer_kwargs.items() if k not in ("trainer", SETTING)}
     if model.encoder is not None:
         plain.setdefault("state", list(model.encoder.names))
     with as_config_error("training.trainer_kwargs"):
         settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
         if model.encoder is not None and model.encoder.names != tuple(settings.state):
             raise DeployError("state differs from the loaded model's: take it out")
+    if isinstance(model, DeploymentQNetwork) and model.members > 1:
+        with as_config_error("model.model_kwargs"):
+            if settings.experience == "environment":
+                raise DeployError("members has no effect with experience: environment: take it out")
     with as_config_error():
         refuse_idle_params(params, config, isinstance(model, DeploymentQTable))
     return settings
@@ -162,12 +169,14 @@ def gather_experience(
     transitions = transitions_of(episodes, settings)
     if not isinstance(model, DeploymentQNetwork):
         return transitions
+    share, seed = settings.hidden_share, params.data_seed
     return Replay(
         model.encoder.standardise(features),
         transitions,
         batch_size=batch_size(params),
         scale=model.network.scale,
-        seed=params.data_seed,
+        seed=seed,
+        hiding=hiding_for(model.encoder, share, seed) if share else None,
     )
 
 
@@ -191,12 +200,15 @@ def make_learner(
         assert isinstance(experience, Transitions)
         return LoggedTable(ReplayedTable(table, counts, model.cells(features), experience))
     assert isinstance(model, DeploymentQNetwork)
-    dqn = DQN(model.network, rule_of(settings, params.max_grad_norm or 0.0), optimizer.step)
+    rule = rule_of(settings, params.max_grad_norm or 0.0)
+    members = [DQN(network, rule, optimizer.step) for network in model.network.networks()]
     if isinstance(experience, DeploymentEnvironment):
         scale = model.network.scale
-        return explore_with_network(experience, settings, dqn, scale, batch_size(params), seed)
+        return explore_with_network(
+            experience, settings, members[0], scale, batch_size(params), seed
+        )
     assert isinstance(experience, Replay)
-    return LoggedNetwork(dqn, experience.to(dqn.target.device))
+    return LoggedNetwork(members, experience.to(members[0].target.device), optimizer.step)
 
 
 def describe_training(
@@ -216,6 +228,7 @@ def describe_training(
             "n_good": int((labels == 0).sum()),
             "n_bad": int((labels == 1).sum()),
             "n_unlabelled": int((labels < 0).sum()),
+            "group_digests": group_digests(episodes),
         },
         metrics={},
         calibration=None,

@@ -45,6 +45,7 @@ from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.files import replace_when_done
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.table import fill_unvisited
+from oumi_deploy.plugin.calibration import calibrated, read_calibration_settings
 from oumi_deploy.plugin.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.plugin.models import DeploymentModel, DeploymentQTable
@@ -125,6 +126,8 @@ class DeploymentTrainer(OumiTrainer):
             DeployConfigError: If a setting, a parameter or the data cannot be used.
         """
         self.settings = read_trainer_settings(model, args, training_config)
+        with as_config_error("training.trainer_kwargs"):
+            self.calibration_settings = read_calibration_settings(args.trainer_kwargs)
         assert isinstance(model, DeploymentModel)
         self.deployment_model = model
         episodes = read_training_episodes(train_dataset)
@@ -305,8 +308,14 @@ class DeploymentTrainer(OumiTrainer):
     # Saving and resuming
     #
     def save_model(self, config: TrainingConfig, final: bool = True) -> None:
-        """Writes `pretrained/`, the policy file and the learning curve to the output folder."""
+        """Writes `pretrained/`, the policy file and the learning curve to the output folder.
+
+        Raises:
+            DeployConfigError: After writing, if the config asks for a bound on false alarms that
+                the validation split does not support; the policy is uncalibrated then.
+        """
         finished, folder = self._finished_model(), Path(config.training.output_dir)
+        refused = self._calibrate(finished)
         with replace_when_done(folder / WEIGHTS_FILE) as draft:
             safetensors.torch.save_model(finished, str(draft))
         with replace_when_done(folder / PRETRAINED_FOLDER, folder=True) as draft, quiet_oumi():
@@ -319,9 +328,25 @@ class DeploymentTrainer(OumiTrainer):
             f"Model saved. Go on from it with model_name: {folder / PRETRAINED_FOLDER} and "
             "load_pretrained_weights: True"
         )
+        if refused is not None:
+            with as_config_error("training.trainer_kwargs.calibration"):
+                raise refused
+
+    def _calibrate(self, model: DeploymentModel) -> DeployError | None:
+        """Calibrates a finished model on the validation split; returns why a bound was refused."""
+        if self.eval_dataset is None:
+            return None
+        settings, seed = self.calibration_settings, self.params.data_seed
+        try:
+            policy = calibrated(model.policy(), self.watched[0], settings, seed)
+        except DeployError as error:
+            return error
+        plain = None if policy.calibration is None else policy.calibration.as_dict()
+        model.describe(calibration=plain)
+        return None
 
     def policy(self) -> DeploymentPolicy:
-        """Returns the policy as it stands."""
+        """Returns the policy as it stands, uncalibrated."""
         return self._finished_model().policy()
 
     def _finished_model(self) -> DeploymentModel:

@@ -59,7 +59,7 @@ def our_loop(inputs: np.ndarray, transitions: Transitions, batch_size: int) -> S
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + 1e-5 * step))
     rule = DQNRule(target_update_steps=TARGET_STEPS)
     replay = Replay(inputs, transitions, batch_size, SCALE, seed=0)
-    learner = LoggedNetwork(DQN(network, rule, optimizer.step), replay)
+    learner = LoggedNetwork([DQN(network, rule, optimizer.step)], replay, optimizer.step)
 
     def step() -> None:
         learner.step(0, float(schedule.get_last_lr()[0]), 0.0)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from oumi_deploy.learning.network import FlatNetwork, QNetwork
+from oumi_deploy.learning.network import FlatNetwork, QEnsemble, QNetwork
 from oumi_deploy.policy.qfunctions import NetworkQ
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.state import parse_state
@@ -60,6 +60,25 @@ def test_the_exported_layers_give_the_networks_q_values(hidden, dueling):
         expected = network(torch.from_numpy(encoder.standardise(features))).numpy()
     exported = NetworkQ(network.plain_layers())
     np.testing.assert_allclose(exported.q_values(encoder, features), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("hidden", [[5], [7, 4, 6]])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_an_ensemble_is_the_mean_of_its_members_and_exports_as_one_network(hidden, dueling):
+    torch.manual_seed(5)
+    members = [QNetwork(6, hidden, dueling=dueling, scale=200.0) for _ in range(3)]
+    encoder = StateEncoder(
+        parse_state(["load", "heat", "steps"]), np.zeros(3), np.ones(3), -np.ones(3), np.ones(3)
+    )
+    features = np.random.default_rng(0).normal(size=(50, 3))
+    inputs = torch.from_numpy(encoder.standardise(features))
+    ensemble = QEnsemble(members)
+    with torch.no_grad():
+        expected = sum(member(inputs).numpy() for member in members) / 3
+        np.testing.assert_allclose(ensemble(inputs).numpy(), expected, rtol=0, atol=1e-9)
+    exported = NetworkQ(ensemble.plain_layers())
+    np.testing.assert_allclose(exported.q_values(encoder, features), expected, rtol=0, atol=1e-9)
+    assert ensemble.networks() == members
 
 
 def test_dueling_adds_the_centred_advantages_to_the_value():

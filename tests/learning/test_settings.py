@@ -142,7 +142,14 @@ def test_a_setting_without_effect_is_refused_by_name(plain, network, name, why):
 
 
 def test_every_setting_can_be_set_somewhere():
-    logged = {"n_steps": 2, "discount": 0.9, "double": False, "cql_weight": 0.5, "huber_delta": 2}
+    logged = {
+        "n_steps": 2,
+        "discount": 0.9,
+        "double": False,
+        "cql_weight": 0.5,
+        "hidden_share": 0.25,
+        "huber_delta": 2,
+    }
     explored = {"epsilon_start": 0.9, "epsilon_end": 0.1, "epsilon_decay": 0.5, "replay_size": 7}
     parts = [
         (logged | {"target_network": "hard", "target_update_steps": 5, "loss": "huber"}, True),

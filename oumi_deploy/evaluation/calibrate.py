@@ -1,0 +1,214 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Fitting a policy's calibration on releases that it was not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
+from sklearn.model_selection import GroupKFold
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
+from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
+from oumi_deploy.evaluation.false_alarms import least_rollback_risk
+from oumi_deploy.evaluation.reliability import EndRisk, reliability
+from oumi_deploy.evaluation.scoring import end_of_rollouts
+from oumi_deploy.evaluation.seen_groups import of_seen_groups
+from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
+from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.policy.policy import DeploymentPolicy
+
+PRIOR = 1.0
+"""Weight, in releases, of the belief that Q-values mean what they say: slope 1, intercept 0."""
+
+_FOLDS = 5
+_FLAT = 1e-3
+
+
+def calibrate(
+    policy: DeploymentPolicy,
+    episodes: Episodes,
+    *,
+    pauses: PauseRules | None = None,
+    alpha: float | None = None,
+    seed: int = 0,
+) -> DeploymentPolicy:
+    """Returns the policy with a calibration fitted on these episodes.
+
+    Each release counts once, half of it where its rollout ends and half spread over the
+    observations before. Unlabelled releases, and groups that the policy was trained on, are left
+    out. With both `alpha` and `max_doubt`, one half of the groups gives the risk and the other
+    the bound, which would not hold for a rule that depends on the same releases.
+
+    Args:
+        policy: The policy; a calibration that it has is replaced.
+        episodes: Episodes, labelled and of other groups than the training split.
+        pauses: When the policy holds its answer back; the defaults if None.
+        alpha: Bound on the expected share of healthy releases rolled back; None for no bound.
+        seed: Seed of the folds and intervals of the figures, and of the halves.
+
+    Raises:
+        DeployError: If what is left is of one label or of one group, if risk does not rise with
+            Q(ROLLBACK) on it, or if it does not support alpha.
+    """
+    check_alpha(alpha)
+    pauses = PauseRules() if pauses is None else pauses
+    known = episodes.select(episodes.labels != UNKNOWN)
+    seen = of_seen_groups(policy.training_data, known)
+    known = known.select(~seen)
+    _require_both(known, int(seen.sum()))
+    for_risk, for_bound = _parts(known, alpha is not None and pauses.max_doubt is not None, seed)
+
+    bare = replace(policy, calibration=None)
+    intercept, slope = fit_line([calibration_points(bare, pauses, for_risk)])
+    calibration = Calibration(intercept, slope, pauses)
+    if alpha is not None:
+        evidence = policy_evidence(replace(bare, calibration=calibration), for_bound)
+        risk = calibration.risk(evidence.q_values, policy.rewards)
+        least = least_rollback_risk(for_bound, evidence, risk, pauses, alpha)
+        calibration = replace(calibration, alpha=alpha, rollback_from=least)
+    about = {
+        "fingerprint": episodes.fingerprint(),
+        "n_groups": _n_groups(known),
+        "n_good": int((known.labels == GOOD).sum()),
+        "n_bad": int((known.labels == BAD).sum()),
+        "n_left_out_as_trained_on": int(seen.sum()),
+        **_figures(bare, pauses, for_risk, seed),
+    }
+    return replace(policy, calibration=replace(calibration, fitted_on=about))
+
+
+def _n_groups(episodes: Episodes) -> int:
+    return int(episodes.group_codes().max(initial=-1)) + 1
+
+
+def _require_both(episodes: Episodes, n_left_out: int) -> None:
+    left_out = f" ({n_left_out} are of groups that it was trained on)" * bool(n_left_out)
+    if not all((episodes.labels == label).any() for label in (GOOD, BAD)):
+        raise DeployError(
+            "calibration needs good and bad releases that the policy was not trained on, and "
+            f"these are not both{left_out}: bring other groups"
+        )
+    if _n_groups(episodes) < 2:
+        raise DeployError(
+            f"calibration needs two groups or more, and these are of one{left_out}: one group "
+            "does not tell what another will do"
+        )
+
+
+def _parts(episodes: Episodes, split: bool, seed: int) -> tuple[Episodes, Episodes]:
+    """Returns the episodes for the risk and those for the bound: all for both, or half each."""
+    if not split:
+        return episodes, episodes
+    halves = GroupKFold(2, shuffle=True, random_state=seed)
+    one, other = next(halves.split(episodes.labels, groups=episodes.group_codes()))
+    first, second = episodes.select(one), episodes.select(other)
+    _require_both(first, 0)
+    return first, second
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """What the map of belief onto risk is fitted to, one entry an observation.
+
+    Attributes:
+        log_odds: Belief, see `belief_log_odds`, shape (n,).
+        bad: Whether the release is bad, shape (n,).
+        weights: Shape (n,); those of a release sum to 1, and are 0 after its rollout's end.
+    """
+
+    log_odds: np.ndarray
+    bad: np.ndarray
+    weights: np.ndarray
+
+
+def calibration_points(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> Points:
+    """Returns the points that labelled episodes give, half of each at its rollout's end.
+
+    Args:
+        policy: A policy that was not trained on the episodes.
+        pauses: Its pauses, for where rollouts end.
+        episodes: The episodes, all labelled.
+    """
+    ends = _ends(policy, pauses, episodes)
+    first, lengths = episodes.canary_offsets[:-1], episodes.canary_lengths
+    of = np.repeat(np.arange(len(episodes)), lengths)
+    reached = np.arange(len(of)) <= ends[of]
+    weights = 0.5 * reached / (ends - first + 1)[of]
+    weights[ends] += 0.5
+    evidence = policy_evidence(policy, episodes)
+    odds = belief_log_odds(evidence.q_values, policy.rewards)
+    return Points(odds, episodes.labels[of], weights)
+
+
+def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
+    """Returns intercept and slope of the logistic map of belief onto risk.
+
+    They minimise the weighted log loss, held towards 0 and 1 as if by PRIOR releases.
+
+    Raises:
+        DeployError: If risk does not rise with belief.
+    """
+    odds, bad, weights = (
+        np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)
+    )
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        score = line[0] + line[1] * odds
+        slack = weights * (expit(score) - bad)
+        away = line - (0.0, 1.0)
+        value = weights @ (np.logaddexp(0, score) - bad * score) + PRIOR / 2 * away @ away
+        return float(value), np.array([slack.sum(), slack @ odds]) + PRIOR * away
+
+    found = minimize(loss, np.array([0.0, 1.0]), jac=True, bounds=[(None, None), (_FLAT, None)])
+    intercept, slope = (float(x) for x in found.x)
+    if slope <= _FLAT:
+        raise DeployError(
+            "these releases are no worse where the policy expects more of ROLLBACK: it knows "
+            "nothing of them that a risk could be read from; train it on more or other releases"
+        )
+    return intercept, slope
+
+
+def _ends(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> np.ndarray:
+    """Returns the decision at which each rollout ends before doubt has a say."""
+    as_is = Calibration(0.0, 1.0, replace(pauses, max_doubt=None))
+    answers = policy_answers(replace(policy, calibration=as_is), episodes)
+    return end_of_rollouts(answers.actions, episodes)
+
+
+def _figures(
+    policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes, seed: int
+) -> dict[str, Any]:
+    """Returns calibration error and Brier score where each group's map is fitted on the others."""
+    n_folds = min(_FOLDS, _n_groups(episodes))
+    folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    ends = _ends(policy, pauses, episodes)
+    odds = belief_log_odds(policy_evidence(policy, episodes).q_values, policy.rewards)[ends]
+    risk = np.empty(len(episodes))
+    for others, held_out in folds.split(risk, groups=episodes.group_codes()):
+        try:
+            points = calibration_points(policy, pauses, episodes.select(others))
+            intercept, slope = fit_line([points])
+        except DeployError:
+            intercept, slope = 0.0, 1.0
+        risk[held_out] = expit(intercept + slope * odds[held_out])
+    held = reliability(EndRisk(risk, episodes.labels == BAD, episodes.group_codes()), seed)
+    return {name: held[name] for name in ("calibration_error", "brier")}

@@ -1,0 +1,54 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Knowing a policy's training groups again, so that it is not tested on what it was taught."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes
+
+MOST = 20_000
+"""Groups of a training split up to which a policy file lists their digests."""
+
+
+def group_digests(episodes: Episodes) -> list[str] | None:
+    """Returns short digests of the named groups, sorted; None where there are more than MOST."""
+    digests = {_digest(group) for group in episodes.groups if group is not None}
+    return sorted(digests) if len(digests) <= MOST else None
+
+
+def of_seen_groups(training_data: Mapping[str, Any], episodes: Episodes) -> np.ndarray:
+    """Returns which episodes are of a group in the training split.
+
+    A group without a name is known again only if the whole set is the training split.
+
+    Args:
+        training_data: What a policy file says of its training split.
+        episodes: The episodes.
+
+    Returns:
+        Bool of shape (n_episodes,).
+    """
+    if training_data.get("fingerprint") == episodes.fingerprint():
+        return np.ones(len(episodes), dtype=bool)
+    seen = frozenset(training_data.get("group_digests") or ())
+    return np.array([g is not None and _digest(g) in seen for g in episodes.groups], dtype=bool)
+
+
+def _digest(group: str) -> str:
+    return sha256(str(group).encode()).hexdigest()[:12]

@@ -1,0 +1,106 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Learning with part of the state hidden.
+
+A network that always saw every metric has no idea what to do without one. Some decisions are
+therefore learnt from as a team would see them that does not measure some of the metrics, keeps
+no baseline, or has no old version beside the new one: the values are taken out and marked
+missing, as the encoder would have done. What is hidden, and for which decision, depends on seed
+and epoch alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
+from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.state import SHARES, Feature
+
+N_PATTERNS = 1024
+"""Ways of hiding that are drawn once and used again and again."""
+
+_CHANCE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Hiding:
+    """Ways of hiding, each as `inputs * keep + fill`.
+
+    Attributes:
+        share: Share of decisions with something hidden.
+        keep: 1 where the input stays, else 0, float32 of shape (N_PATTERNS + 1, n_inputs).
+        fill: What stands in the place of hidden inputs, same shape. Pattern 0 hides nothing.
+    """
+
+    share: float
+    keep: torch.Tensor
+    fill: torch.Tensor
+
+    def to(self, device: str | torch.device) -> "Hiding":
+        """Moves the patterns to where the network is."""
+        return Hiding(self.share, self.keep.to(device), self.fill.to(device))
+
+    def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """Draws a pattern for each of n decisions, int64 of shape (n,)."""
+        which = torch.randint(1, len(self.keep), (n,), generator=generator)
+        return which * (torch.rand(n, generator=generator) < self.share)
+
+    def apply(self, inputs: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
+        """Hides from encoded states, shape (n, n_inputs), by patterns of shape (n,)."""
+        keep, fill = (x.index_select(0, patterns) for x in (self.keep, self.fill))
+        return torch.addcmul(fill, inputs, keep)
+
+
+def hiding_for(encoder: StateEncoder, share: float, seed: int) -> Hiding:
+    """Draws the ways of hiding for a state.
+
+    Args:
+        encoder: The encoder of the state.
+        share: Share of decisions with something hidden, 0..1.
+        seed: Seed of the draw.
+    """
+    random = np.random.default_rng([seed, 3])
+    n_features = len(encoder.state)
+    hidden = np.stack([_draw_hidden(encoder, random) for _ in range(N_PATTERNS)])
+    hidden = np.concatenate([np.zeros((1, n_features), dtype=bool), hidden])
+    # Of a metric that is never there, all observations are missing, and none is unmatched.
+    counts = np.array([feature.kind in SHARES for feature in encoder.state])
+    shares = np.array([[float(feature.kind == "missing") for feature in encoder.state]])
+    never_there = encoder.standardise(shares)[0, :n_features]
+    values = np.where(hidden & counts, never_there, 0.0)
+    marks = (hidden & ~counts).astype(float)
+    keep = 1.0 - np.concatenate([hidden, hidden], axis=1)
+    fill = np.concatenate([values, marks], axis=1)
+    return Hiding(share, *(torch.from_numpy(x.astype(np.float32)) for x in (keep, fill)))
+
+
+def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarray:
+    """Draws which features are hidden, bool of shape (n_features,); one metric always stays."""
+    metrics = [m for m in encoder.metrics if m not in ROLLOUT_COLUMNS] or list(encoder.metrics)
+    n_gone = int(random.integers(0, len(metrics)))
+    gone = set(random.permutation(metrics)[:n_gone])
+    gone |= {m for m in ROLLOUT_COLUMNS if m not in metrics and random.random() < _CHANCE}
+    kinds = {k for k in ("baseline", "control") if random.random() < _CHANCE}
+    clocks = {k for k in ("minutes", "planned_share") if random.random() < _CHANCE}
+    return np.array([_is_hidden(feature, gone, kinds, clocks) for feature in encoder.state])
+
+
+def _is_hidden(feature: Feature, gone: set[str], kinds: set[str], clocks: set[str]) -> bool:
+    if feature.metric is None:
+        return feature.kind in clocks
+    kind = "control" if feature.kind == "unmatched" else feature.kind.removesuffix("_mean")
+    return feature.metric in gone or kind in kinds

@@ -1,0 +1,89 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The calibration at the end of a training whose config names a validation split."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from oumi.utils.logging import logger
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.calibrate import calibrate
+from oumi_deploy.policy.calibration import check_alpha
+from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.policy.policy import DeploymentPolicy
+
+SETTING = "calibration"
+"""Name in `trainer_kwargs` under which these settings stand."""
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """What a config says of calibration.
+
+    Attributes:
+        alpha: Bound on the expected share of healthy releases rolled back, None for none.
+        pauses: When the policy holds its answer back.
+    """
+
+    alpha: float | None = None
+    pauses: PauseRules = field(default_factory=PauseRules)
+
+
+def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationSettings:
+    """Reads `trainer_kwargs.calibration`, the defaults where it is absent.
+
+    Raises:
+        DeployError: If a name is unknown or a value impossible.
+    """
+    plain = trainer_kwargs.get(SETTING) or {}
+    if not isinstance(plain, Mapping):
+        raise DeployError(f"{SETTING}: expected names and values, got {plain!r}")
+    names = ["alpha", *(f.name for f in fields(PauseRules))]
+    for name in plain:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+            raise DeployError(f"unknown setting {SETTING}.{name}: {hint}")
+    try:
+        check_alpha(plain.get("alpha"))
+        pauses = PauseRules(**{str(k): v for k, v in plain.items() if k != "alpha"})
+    except DeployError as error:
+        raise DeployError(f"{SETTING}.{error}") from error
+    return CalibrationSettings(plain.get("alpha"), pauses)
+
+
+def calibrated(
+    policy: DeploymentPolicy, validation: Episodes, settings: CalibrationSettings, seed: int
+) -> DeploymentPolicy:
+    """Returns the policy calibrated on the validation split, or as it is where that cannot be.
+
+    What cannot be is said in a warning: a training is not lost for it.
+
+    Raises:
+        DeployError: If it cannot be and the config asks for a bound on false alarms.
+    """
+    try:
+        return calibrate(
+            policy, validation, pauses=settings.pauses, alpha=settings.alpha, seed=seed
+        )
+    except DeployError as error:
+        if settings.alpha is not None:
+            raise
+        logger.warning(f"The policy stays uncalibrated: {error}")
+        return policy
