@@ -20,23 +20,28 @@ Entry points bring the command into `oumi-deploy`; nothing imports this part.
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
-from oumi_deploy.errors import DeployError
+from oumi_deploy.cli.calibrate import figure_line
+from oumi_deploy.evaluation.folds import assign_folds, codes_by
 
 _DESCRIPTION = """\
-Train and judge a config's policy over grouped folds: each group of releases is judged by a policy
-that never saw it, and all are scored together. The constant rules, the best error-rate threshold
-(fitted on the same training folds) and an online rule (errors above 2 % in two observations
-running, or none reported for five) stand beside it, with the paired differences in reward.
+Train and judge configs' policies over grouped folds: each group of releases is judged by a policy
+that never saw it, and all are scored together, beside what teams use today, fitted on the same
+folds. Within each fold the policy's confidence is fitted the same way: on what policies trained on
+some of the fold's groups say of the others (--inner-folds 0 leaves the policy uncalibrated, without
+PAUSE). Gains are those of the first config, release by release.
 
-  oumi-deploy crossval -c configs/releases/train.yaml --episodes releases.parquet
-  oumi-deploy crossval -c configs/releases/train.yaml --episodes F --folds 0 --json
+  oumi-deploy crossval -c configs/releases/train.yaml --episodes releases.parquet --folds 10
+  oumi-deploy crossval -c A.yaml -c B.yaml --episodes F --by service --folds 0
+  oumi-deploy crossval -c A.yaml --episodes F --no-baselines --json training.learning_rate=0.01
 """
 
 
@@ -46,22 +51,43 @@ def add_commands(commands: Any) -> None:
         commands,
         "crossval",
         _run,
-        summary="train and judge over grouped folds",
+        summary="train and judge over grouped folds, beside what teams use today",
         description=_DESCRIPTION,
         extra="train",
     )
-    add_fold_arguments(parser)
-    parser.add_argument("--by", default="group", help="leave out by group (default) or service")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV row an episode")
     parser.add_argument(
-        "overrides", nargs="*", metavar="NAME=VALUE", help="change the config, as in Oumi"
+        "-c",
+        "--config",
+        required=True,
+        type=Path,
+        action="append",
+        help="training config; give it several times to compare policies",
+    )
+    add_fold_arguments(parser)
+    parser.add_argument(
+        "--inner-folds",
+        type=int,
+        default=5,
+        help="folds within each fold to fit the confidence on; 0 for none (default 5)",
+    )
+    parser.add_argument("--by", default="group", help="leave out by group (default) or service")
+    parser.add_argument(
+        "--no-baselines", action="store_true", help="train and judge the policies alone"
+    )
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="write a CSV row an episode, of the first config"
+    )
+    parser.add_argument(
+        "--comparison", type=Path, metavar="FILE", help="write the table of all as CSV"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="NAME=VALUE", help="change the configs, as in Oumi"
     )
     add_overwrite(parser)
 
 
 def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what every command asks that trains and judges over folds."""
-    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
     parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
     parser.add_argument(
         "--folds", type=int, default=5, help="number of folds; 0 leaves one group out (default 5)"
@@ -73,139 +99,158 @@ def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from oumi_deploy.cli.evaluate import describe
     from oumi_deploy.episodes.packed import read_episodes
+    from oumi_deploy.evaluation.compare import as_rows
     from oumi_deploy.files import refuse_existing, replace_when_done
     from oumi_deploy.plugin.runs import load_train_config
 
-    if args.table is not None:
-        refuse_existing(args.table, args.overwrite)
+    tables = {path for path in (args.table, args.comparison) if path is not None}
+    for path in tables:
+        refuse_existing(path, args.overwrite)
     episodes = read_episodes(args.episodes)
     with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads our answer
-        config = load_train_config(args.config, args.overrides)
-        result = cross_validate(config, episodes, args.folds, args.seed, args.by)
-    if args.table is not None:
-        with replace_when_done(args.table, overwrite=args.overwrite) as draft:
-            pd.DataFrame(result["policy"]["episodes"]).to_csv(draft, index=False)
-    if args.json:
-        print(json.dumps(result))
-        return
-    print(f"{result['n_folds']} folds by {args.by}. The policy of {args.config}:")
-    print(describe(result["policy"]))
-    for name, rule in result["rules"].items():
-        print(f"\n{name}: {_line(rule)}")
-
-
-def _line(rule: dict[str, Any]) -> str:
-    words = []
-    for name in ("f1", "mean_reward", "mean_reward_with_delay"):
-        value = rule["metrics"][name]["value"]
-        words.append(f"{name} {'-' if value is None else f'{value:.3f}'}")
-    gain = rule["policy_gains"]["mean_reward"]
-    if gain["value"] is None:
-        return ", ".join([*words, gain["note"]])
-    interval = gain["note"] if gain["low"] is None else f"{gain['low']:.2f} to {gain['high']:.2f}"
-    return ", ".join([*words, f"the policy gains {gain['value']:.2f} ({interval})"])
-
-
-def assign_folds(codes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Deals groups out to folds at random.
-
-    Args:
-        codes: Group of each episode, int of shape (n_episodes,).
-        n_folds: Number of folds, 0 for as many as groups.
-        seed: Seed of the deal.
-
-    Returns:
-        Fold of each episode, int of shape (n_episodes,).
-
-    Raises:
-        DeployError: If there are fewer groups than folds.
-    """
-    n_groups = int(codes.max()) + 1
-    n_folds = n_folds or n_groups
-    if not 2 <= n_folds <= n_groups:
-        raise DeployError(
-            f"--folds {n_folds}: {n_groups} groups allow 2 to {n_groups} folds, or 0 to leave one "
-            "group out"
+        configs = {
+            name: load_train_config(path, args.overrides)
+            for name, path in _named(args.config).items()
+        }
+        folds = assign_folds(codes_by(episodes, args.by), args.folds, args.seed)
+        result = cross_validate(
+            configs, episodes, folds, args.seed, args.inner_folds, not args.no_baselines
         )
-    return (np.random.default_rng(seed).permutation(n_groups) % n_folds)[codes]
+    first = next(iter(result["policies"].values()))
+    for path, rows in ((args.table, first["episodes"]), (args.comparison, as_rows(result))):
+        if path is not None:
+            with replace_when_done(path, overwrite=args.overwrite) as draft:
+                pd.DataFrame(rows).to_csv(draft, index=False)
+    print(json.dumps(result) if args.json else _describe(result, args.by))
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Names configs by what tells them apart: their folder, or else their whole path."""
+    folders = [path.resolve().parent.name for path in paths]
+    short = len(set(folders)) == len(paths)
+    return {
+        folder if short else str(path): path for folder, path in zip(folders, paths, strict=True)
+    }
+
+
+def _describe(result: dict[str, Any], by: str) -> str:
+    from oumi_deploy.cli.evaluate import describe
+    from oumi_deploy.evaluation.compare import as_text
+
+    parts = [f"{result['n_folds']} folds by {by}"]
+    for name, judged in result["policies"].items():
+        parts.append(f"The policy of {name}: {describe(judged)}")
+        if judged["reliability"] is not None:
+            held = judged["reliability"]
+            parts.append("\n".join(figure_line(k, held[k]) for k in ("calibration_error", "brier")))
+    return "\n\n".join([*parts, as_text(result)])
 
 
 def cross_validate(
-    config: Any, episodes: Any, n_folds: int, seed: int, by: str = "group"
+    configs: Mapping[str, Any],
+    episodes: Any,
+    folds: np.ndarray,
+    seed: int,
+    n_inner: int = 5,
+    baselines: bool = True,
 ) -> dict[str, Any]:
-    """Trains on all folds but one, decides on that one, and scores all decisions together.
+    """Trains on all folds but one, decides on that one, and judges all answers together.
+
+    Args:
+        configs: Training configs by name; the first one's rewards are paid, and the baselines see
+            its state.
+        episodes: The episodes.
+        folds: Fold of each episode, int of shape (n_episodes,).
+        seed: Seed of the inner folds, the baselines and the intervals.
+        n_inner: Folds within each fold to fit the confidence on, 0 for none.
+        baselines: Whether to fit and judge those too.
 
     Returns:
-        `policy` and each of `rules` as `evaluate` returns them; the rules also with
-        `policy_gains`, the policy's paired gain over them.
+        What `compare` returns; `n_folds`; and `policies`, by name what `judge` returns and
+        `reliability` (None for an uncalibrated policy).
     """
+    from oumi_deploy.evaluation.compare import compare, held_out_baselines
     from oumi_deploy.evaluation.evaluate import judge
-    from oumi_deploy.evaluation.metrics import paired_gains
-    from oumi_deploy.evaluation.rules import always, patient_check
+    from oumi_deploy.evaluation.reliability import end_risk, reliability
     from oumi_deploy.evaluation.scoring import score
     from oumi_deploy.plugin.runs import settings_of
-    from oumi_deploy.problem.rewards import Action
 
-    rewards = settings_of(config).rewards
-    folds = assign_folds(_codes(episodes, by), n_folds, seed)
-    actions = {
-        "policy": held_out_actions(config, episodes, folds),
-        "always continue": always(episodes, Action.CONTINUE),
-        "always roll back": always(episodes, Action.ROLLBACK),
-        "best error-rate threshold": _held_out_threshold(episodes, folds, rewards),
-        "online rule": patient_check(episodes),
-    }
-    judged = {name: judge(episodes, taken, rewards, seed=seed) for name, taken in actions.items()}
-    scores = {name: score(episodes, taken, rewards) for name, taken in actions.items()}
-    rules = {}
-    for name in list(actions)[1:]:
-        gains = paired_gains(scores["policy"], scores[name], episodes, seed)
-        rules[name] = {"metrics": judged[name]["metrics"], "policy_gains": gains}
-    return {"n_folds": int(folds.max()) + 1, "policy": judged["policy"], "rules": rules}
+    settings = settings_of(next(iter(configs.values())))
+    rewards, state = settings.rewards, settings.state
+    answers, policies = {}, {}
+    for name, config in configs.items():
+        said = held_out_answers(config, episodes, folds, seed=seed, n_inner=n_inner)
+        scores = score(episodes, said.actions, rewards, answers=said)
+        ends = end_risk(scores, episodes, said.risk)
+        judged = judge(episodes, said.actions, rewards, answers=said, seed=seed)
+        answers[name] = said
+        policies[name] = {**judged, "reliability": reliability(ends, seed) if n_inner else None}
+    fitted = held_out_baselines(episodes, folds, rewards, state, seed) if baselines else {}
+    table = compare(episodes, answers, fitted, rewards, state, seed)
+    return {"n_folds": int(folds.max()) + 1, "policies": policies, **table}
 
 
-def held_out_actions(
-    config: Any, episodes: Any, folds: np.ndarray, changes: dict[str, Any] | None = None
-) -> np.ndarray:
-    """Returns the action at every decision of a policy that never saw the decision's fold.
+def held_out_answers(
+    config: Any,
+    episodes: Any,
+    folds: np.ndarray,
+    *,
+    seed: int = 0,
+    n_inner: int = 0,
+    changes: Mapping[str, Any] | None = None,
+) -> Any:
+    """Returns what policies answer that never saw the fold that they decide on.
 
     Args:
         config: The training config.
         episodes: The episodes.
         folds: Fold of each episode, int of shape (n_episodes,).
+        seed: Seed of the inner folds.
+        n_inner: Folds within each fold to fit the confidence on, 0 to leave it uncalibrated.
         changes: Settings that differ from the config's, see `train_policy`.
+
+    Returns:
+        `Answers` to every decision.
     """
     from tqdm import tqdm
 
-    from oumi_deploy.evaluation.evaluate import policy_q_values
+    from oumi_deploy.evaluation.evaluate import policy_answers
     from oumi_deploy.plugin.runs import train_policy
+    from oumi_deploy.policy.answers import Answers
 
-    actions = np.empty(int(episodes.canary_offsets[-1]), dtype=np.int64)
     of = np.repeat(folds, episodes.canary_lengths)
+    parts = {}
     for fold in tqdm(np.unique(folds), desc="Folds", unit="fold"):
-        policy, _ = train_policy(config, episodes.select(folds != fold), changes=changes)
-        held_out = episodes.select(folds == fold)
-        actions[of == fold] = policy_q_values(policy, held_out).argmax(axis=1)
-    return actions
+        train = episodes.select(folds != fold)
+        policy, _ = train_policy(config, train, changes=changes)
+        if n_inner:
+            calibration = _calibration_within(config, train, n_inner, seed, changes)
+            policy = replace(policy, calibration=calibration)
+        parts[fold] = policy_answers(policy, episodes.select(folds == fold))
+    columns = []
+    for column in fields(Answers):
+        values = np.empty(len(of), dtype=getattr(next(iter(parts.values())), column.name).dtype)
+        for fold, part in parts.items():
+            values[of == fold] = getattr(part, column.name)
+        columns.append(values)
+    return Answers(*columns)
 
 
-def _held_out_threshold(episodes: Any, folds: np.ndarray, rewards: Any) -> np.ndarray:
-    from oumi_deploy.evaluation.rules import best_threshold, error_threshold
+def _calibration_within(
+    config: Any, train: Any, n_inner: int, seed: int, changes: Mapping[str, Any] | None
+) -> Any:
+    """Returns a calibration from what policies trained on some of the groups say of the others."""
+    from oumi_deploy.evaluation.calibrate import calibration_points, fit_line
+    from oumi_deploy.plugin.calibration import read_calibration_settings
+    from oumi_deploy.plugin.runs import train_policy
+    from oumi_deploy.policy.calibration import Calibration
 
-    actions = np.empty(int(episodes.canary_offsets[-1]), dtype=np.int64)
-    of = np.repeat(folds, episodes.canary_lengths)
+    pauses = read_calibration_settings(config.training.trainer_kwargs).pauses
+    labelled = train.labels >= 0
+    folds = assign_folds(train.group_codes(), n_inner, seed)
+    points = []
     for fold in np.unique(folds):
-        threshold = best_threshold(episodes.select(folds != fold), rewards)
-        actions[of == fold] = error_threshold(episodes.select(folds == fold), threshold)
-    return actions
-
-
-def _codes(episodes: Any, by: str) -> np.ndarray:
-    if by == "group":
-        return episodes.group_codes()
-    words = episodes.texts.get(by)
-    if words is None or any(word is None for word in words):
-        raise DeployError(f"--by {by}: the episodes have no text column {by} without gaps")
-    return np.unique(words.astype(str), return_inverse=True)[1]
+        policy, _ = train_policy(config, train.select(folds != fold), changes=changes)
+        points.append(calibration_points(policy, pauses, train.select((folds == fold) & labelled)))
+    return Calibration(*fit_line(points), pauses)

@@ -23,11 +23,13 @@ import json
 import sys
 from contextlib import redirect_stdout
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from oumi_deploy.cli.arguments import add_command
 from oumi_deploy.errors import DeployError
-from oumi_deploy.plugin.crossval import add_fold_arguments, assign_folds, held_out_actions
+from oumi_deploy.evaluation.folds import assign_folds
+from oumi_deploy.plugin.crossval import add_fold_arguments, held_out_answers
 
 _DESCRIPTION = """\
 Compare settings of the algorithm: every combination is trained and judged over the same grouped
@@ -53,6 +55,7 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="train",
     )
+    parser.add_argument("-c", "--config", required=True, type=Path, help="training config")
     add_fold_arguments(parser)
     parser.add_argument(
         "--try",
@@ -119,8 +122,8 @@ def sweep(
     results = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        actions = held_out_actions(config, episodes, folds, settings)
-        judged = judge(episodes, actions, settings_of(config).rewards, seed=seed)
+        answers = held_out_answers(config, episodes, folds, changes=settings)
+        judged = judge(episodes, answers.actions, settings_of(config).rewards, seed=seed)
         results.append({"settings": settings, "metrics": judged["metrics"]})
     return sorted(results, key=_reward, reverse=True)
 

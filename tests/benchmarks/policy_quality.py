@@ -32,9 +32,9 @@ import numpy as np
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.sample import generate_sample
+from oumi_deploy.evaluation.baselines.rules import always, best_threshold, error_threshold
 from oumi_deploy.evaluation.evaluate import judge, policy_q_values
 from oumi_deploy.evaluation.reference import ReferenceValue, best_achievable_value
-from oumi_deploy.evaluation.rules import always, best_threshold, error_threshold
 from oumi_deploy.problem.encoder import encode_episodes
 from oumi_deploy.problem.rewards import Action, step_costs
 

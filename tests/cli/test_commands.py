@@ -39,6 +39,8 @@ COMMANDS = (
     "generate",
     "convert-changerca",
     "evaluate",
+    "offpolicy",
+    "calibrate",
     "figures",
     "decide",
     "plugin-file",
@@ -48,6 +50,8 @@ METRICS = {"accuracy", "precision", "recall", "f1", "false_rollback_rate", "mean
     "mean_reward_with_delay",
     "median_delay_steps",
     "median_delay_minutes",
+    "share_ever_paused",
+    "share_ended_by_fallback",
 }
 
 
@@ -325,6 +329,7 @@ def test_crossval_of_groups_that_cannot_be_resampled_says_so(capsys, crossval, t
     path = tmp_path / "one.parquet"
     frame.to_parquet(path)
     arguments = [*crossval, "--episodes", str(path), "--folds", "0", "--by", "service"]
+    arguments += ["--no-baselines", "--inner-folds", "0"]
     assert main([*arguments, "training.max_steps=3"]) == 0
     assert "one group only" in capsys.readouterr().out
 
@@ -417,30 +422,39 @@ def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(
 ):
     table = tmp_path / "table.csv"
     arguments = [*crossval, "--episodes", str(releases), "--folds", "2", "--json"]
-    assert main([*arguments, "--table", str(table), "training.max_steps=3"]) == 0
+    comparison = tmp_path / "comparison.csv"
+    arguments += ["--inner-folds", "2", "--table", str(table), "--comparison", str(comparison)]
+    assert main([*arguments, "training.max_steps=3"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["n_folds"] == 2
-    assert set(result["policy"]["metrics"]) == METRICS
-    assert len(result["policy"]["episodes"]) == 40
+    policy = result["policies"]["quickstart"]
+    assert set(policy["metrics"]) == METRICS
+    assert len(policy["episodes"]) == 40
     assert len(table.read_text().splitlines()) == 41
-    assert set(result["rules"]) == {
-        "always continue",
-        "always roll back",
-        "best error-rate threshold",
-        "online rule",
-    }
+    assert 0 <= policy["reliability"]["calibration_error"]["value"] <= 1
+    assert sum(b["n"] for b in policy["reliability"]["bins"]) == 40
+    rows = {row["name"]: row for row in result["rows"]}
+    assert {"quickstart", "always continue", "error-rate threshold", "extra trees"} <= set(rows)
+    assert len(comparison.read_text().splitlines()) == len(rows) + 1
     labels = generate_sample(40, 1).labels
     rewards = {
         "always continue": (50 * (labels == 0) - 200 * (labels == 1)).mean(),
         "always roll back": (-50 * (labels == 0) + 100 * (labels == 1)).mean(),
     }
-    value = result["policy"]["metrics"]["mean_reward"]["value"]
+    value = policy["metrics"]["mean_reward"]["value"]
     for name, reward in rewards.items():
-        rule = result["rules"][name]
-        assert rule["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
-        gain = rule["policy_gains"]["mean_reward"]
+        assert rows[name]["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
+        gain = rows[name]["gains"]["mean_reward"]
         assert gain["value"] == pytest.approx(value - reward)
         assert gain["low"] <= gain["value"] <= gain["high"]
+
+
+def test_crossval_without_inner_folds_never_pauses(capsys, crossval, releases):
+    arguments = [*crossval, "--episodes", str(releases), "--folds", "2", "--no-baselines"]
+    assert main([*arguments, "--inner-folds", "0", "--json", "training.max_steps=3"]) == 0
+    policy = json.loads(capsys.readouterr().out)["policies"]["quickstart"]
+    assert policy["reliability"] is None
+    assert policy["metrics"]["share_ever_paused"]["value"] == 0
 
 
 def test_crossval_refuses_what_cannot_be_meant(capsys, crossval, releases, tmp_path):

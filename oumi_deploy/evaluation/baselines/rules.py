@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rules without learning that a policy must beat: two constants, a threshold, a patient check."""
+"""Rules that look at the error rate alone: two constants, a threshold, a patient check."""
 
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.evaluation.baselines.fitting import Context, Paid, Rule, best_setting
+from oumi_deploy.policy.pauses import running_length
 from oumi_deploy.problem.rewards import Action, Rewards
 
 
@@ -28,24 +29,32 @@ def always(episodes: Episodes, action: Action) -> np.ndarray:
 
 def error_threshold(episodes: Episodes, threshold: float) -> np.ndarray:
     """Rolls back where `error_rate` reaches a threshold; a missing one does not."""
-    return (_errors(episodes) >= threshold).astype(int)
+    return (error_rates(episodes) >= threshold).astype(int)
 
 
-def best_threshold(episodes: Episodes, rewards: Rewards) -> float:
+def best_threshold(episodes: Episodes, rewards: Rewards, paid: Paid = "reward") -> float:
     """Returns the error-rate threshold with the highest mean reward.
 
     Args:
         episodes: The episodes to fit it to.
         rewards: What decisions pay.
+        paid: Whether the mean is of the rewards at the end alone (`reward`) or less what waiting
+            costs (`reward_with_delay`).
+
+    Raises:
+        DeployError: If no episode can be scored.
     """
-    errors = _errors(episodes)
+    errors = error_rates(episodes)
     known = errors[~np.isnan(errors)]
     candidates = np.unique(np.quantile(known, np.linspace(0, 1, 200))) if len(known) else []
-    candidates = [*candidates, np.inf]
-    values = [
-        score(episodes, error_threshold(episodes, t), rewards).reward.sum() for t in candidates
-    ]
-    return float(candidates[int(np.argmax(values))])
+    tried = ((float(t), error_threshold(episodes, t)) for t in [*candidates, np.inf])
+    return best_setting(episodes, tried, rewards, paid)
+
+
+def fit_threshold(episodes: Episodes, context: Context) -> Rule:
+    """Fits the threshold for mean reward with delay."""
+    threshold = best_threshold(episodes, context.rewards, "reward_with_delay")
+    return lambda others: error_threshold(others, threshold)
 
 
 def patient_check(
@@ -59,20 +68,13 @@ def patient_check(
         failures: Observations in a row that must fail.
         silent: Observations in a row without an error rate that roll back too.
     """
-    errors = _errors(episodes)
+    errors = error_rates(episodes)
     starts = episodes.canary_offsets[:-1]
-    failed = _running_length(errors > threshold, starts) >= failures
-    quiet = _running_length(np.isnan(errors), starts) >= silent
+    failed = running_length(errors > threshold, starts) >= failures
+    quiet = running_length(np.isnan(errors), starts) >= silent
     return (failed | quiet).astype(int)
 
 
-def _errors(episodes: Episodes) -> np.ndarray:
+def error_rates(episodes: Episodes) -> np.ndarray:
+    """Returns the error rate at every decision, NaN where it is missing."""
     return episodes.column("error_rate")[episodes.canary_rows]
-
-
-def _running_length(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns how many marks in a row end at each decision, within its episode."""
-    index = np.arange(len(marks))
-    breaks = np.where(marks, -1, index)
-    breaks[starts] = np.where(marks[starts], starts - 1, starts)
-    return index - np.maximum.accumulate(breaks)

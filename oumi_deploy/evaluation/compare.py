@@ -1,0 +1,170 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Policies beside what teams use today, each judged on releases that it was not fitted on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.evaluation.baselines.catalogue import BEST_ACHIEVABLE, HINDSIGHT, ONLINE
+from oumi_deploy.evaluation.baselines.fitting import Context
+from oumi_deploy.evaluation.baselines.hindsight import best_achievable
+from oumi_deploy.evaluation.evaluate import judge
+from oumi_deploy.evaluation.metrics import paired_gains
+from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.policy.answers import Answers
+from oumi_deploy.problem.rewards import Rewards
+
+COLUMNS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "mean_reward": "reward",
+    "mean_reward_with_delay": "with delay",
+    "median_delay_minutes": "minutes",
+}
+"""Figures of the table to read, with their headings."""
+
+
+def held_out_baselines(
+    episodes: Episodes,
+    folds: np.ndarray,
+    rewards: Rewards,
+    state: Sequence[str],
+    seed: int = 0,
+    names: Iterable[str] = (*ONLINE, *HINDSIGHT),
+) -> dict[str, np.ndarray]:
+    """Fits every baseline on all folds but one, and lets it decide on that one.
+
+    Where a fit would take minutes, it draws some of the training releases; `MOST_EPISODES` of each
+    module says how many.
+
+    Args:
+        episodes: The episodes.
+        folds: Fold of each episode, int of shape (n_episodes,).
+        rewards: What decisions pay.
+        state: Names of the features that models see.
+        seed: Seed of whatever the fits draw.
+        names: The baselines, of `ONLINE` and `HINDSIGHT`.
+
+    Returns:
+        Action at every decision, int of shape (n_decisions,), by name.
+
+    Raises:
+        DeployError: If a baseline cannot be fitted to all folds but one.
+    """
+    context, fits = Context(rewards, tuple(state), seed), ONLINE | HINDSIGHT
+    of = np.repeat(folds, episodes.canary_lengths)
+    actions = {name: np.empty(len(of), dtype=np.int64) for name in names}
+    tasks = [(fold, name) for fold in np.unique(folds) for name in actions]
+    for fold, name in tqdm(tasks, desc="Baselines", unit="fit"):
+        rule = fits[name](episodes.select(folds != fold), context)
+        actions[name][of == fold] = rule(episodes.select(folds == fold))
+    return actions
+
+
+def compare(
+    episodes: Episodes,
+    policies: Mapping[str, Answers],
+    baselines: Mapping[str, np.ndarray],
+    rewards: Rewards,
+    state: Sequence[str],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Judges policies and baselines by the same rules.
+
+    Args:
+        episodes: The episodes.
+        policies: Answers of the policies at every decision, by name; gains are the first one's.
+            Without a policy there are no gains.
+        baselines: Actions of the baselines, as of `held_out_baselines`.
+        rewards: What decisions pay.
+        state: The features on which the best achievable value is fitted.
+        seed: Seed of the intervals and of that fit.
+
+    Returns:
+        `rows`, each with `name`, `online` (whether it can be asked during the rollout), `metrics`
+        and `gains` (of the first policy over it; None for itself); and `notes`, what is left out.
+
+    Raises:
+        DeployError: If no episode is labelled.
+    """
+    taken = {name: answers.actions for name, answers in policies.items()} | dict(baselines)
+    notes = []
+    best = best_achievable(episodes, Context(rewards, tuple(state), seed))
+    if isinstance(best, str):
+        notes.append(best)
+    else:
+        taken[BEST_ACHIEVABLE] = best
+    first = next(iter(policies), None)
+    scores = {name: score(episodes, actions, rewards) for name, actions in taken.items()}
+    rows = [
+        {
+            "name": name,
+            "online": name not in HINDSIGHT and name != BEST_ACHIEVABLE,
+            "metrics": judge(episodes, actions, rewards, answers=policies.get(name), seed=seed)[
+                "metrics"
+            ],
+            "gains": None
+            if first in (None, name)
+            else paired_gains(scores[first], scores[name], episodes, seed),
+        }
+        for name, actions in taken.items()
+    ]
+    return {"rows": rows, "notes": notes}
+
+
+def as_text(table: Mapping[str, Any]) -> str:
+    """Renders a comparison as aligned columns, intervals in brackets."""
+    lines = [["", *COLUMNS.values(), "gain in reward with delay"]]
+    for row in table["rows"]:
+        gain = row["gains"] and row["gains"]["mean_reward_with_delay"]
+        cells = [_cell(row["metrics"][name]) for name in COLUMNS]
+        lines.append([_called(row), *cells, _cell(gain) if gain else ""])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    marks = any(not row["online"] for row in table["rows"])
+    notes = [*(["* decides in hindsight"] if marks else []), *table["notes"]]
+    return "\n".join(line.rstrip() for line in [*text, *notes])
+
+
+def as_rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a comparison as flat rows for a CSV file, None where a figure is not defined."""
+    rows = []
+    for row in table["rows"]:
+        gains = {f"gain_{name}": metric for name, metric in (row["gains"] or {}).items()}
+        figures = {
+            name if part == "value" else f"{name}_{part}": metric[part]
+            for name, metric in {**row["metrics"], **gains}.items()
+            for part in ("value", "low", "high")
+        }
+        rows.append({"name": row["name"], "online": row["online"], **figures})
+    return rows
+
+
+def _called(row: Mapping[str, Any]) -> str:
+    return row["name"] if row["online"] else f"{row['name']} *"
+
+
+def _cell(metric: Mapping[str, Any]) -> str:
+    if metric["value"] is None:
+        return "-"
+    value = f"{metric['value']:.3g}"
+    if metric["low"] is None:
+        return value
+    return f"{value} ({metric['low']:.3g} to {metric['high']:.3g})"
