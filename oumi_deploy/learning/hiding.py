@@ -30,7 +30,7 @@ from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.state import SHARES, Feature
 
-N_PATTERNS = 1024
+N_PATTERNS = 4096
 """Ways of hiding that are drawn once and used again and again."""
 
 _CHANCE = 0.5
@@ -41,23 +41,20 @@ class Hiding:
     """Ways of hiding, each as `inputs * keep + fill`.
 
     Attributes:
-        share: Share of decisions with something hidden.
-        keep: 1 where the input stays, else 0, float32 of shape (N_PATTERNS + 1, n_inputs).
-        fill: What stands in the place of hidden inputs, same shape. Pattern 0 hides nothing.
+        keep: 1 where the input stays, else 0, float32 of shape (N_PATTERNS, n_inputs).
+        fill: What stands in the place of hidden inputs, same shape.
     """
 
-    share: float
     keep: torch.Tensor
     fill: torch.Tensor
 
     def to(self, device: str | torch.device) -> "Hiding":
         """Moves the patterns to where the network is."""
-        return Hiding(self.share, self.keep.to(device), self.fill.to(device))
+        return Hiding(self.keep.to(device), self.fill.to(device))
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Draws a pattern for each of n decisions, int64 of shape (n,)."""
-        which = torch.randint(1, len(self.keep), (n,), generator=generator)
-        return which * (torch.rand(n, generator=generator) < self.share)
+        return torch.randint(len(self.keep), (n,), generator=generator)
 
     def apply(self, inputs: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
         """Hides from encoded states, shape (n, n_inputs), by patterns of shape (n,)."""
@@ -65,27 +62,28 @@ class Hiding:
         return torch.addcmul(fill, inputs, keep)
 
 
-def hiding_for(encoder: StateEncoder, share: float, seed: int) -> Hiding:
+def hiding_for(encoder: StateEncoder, share: float, dropout: float, seed: int) -> Hiding:
     """Draws the ways of hiding for a state.
 
     Args:
         encoder: The encoder of the state.
-        share: Share of decisions with something hidden, 0..1.
+        share: Share of patterns as of a team that measures less, 0..1.
+        dropout: Probability with which each feature is hidden by itself, 0..1.
         seed: Seed of the draw.
     """
     random = np.random.default_rng([seed, 3])
     n_features = len(encoder.state)
-    hidden = np.stack([_draw_hidden(encoder, random) for _ in range(N_PATTERNS)])
-    hidden = np.concatenate([np.zeros((1, n_features), dtype=bool), hidden])
+    gone = np.stack([_draw_hidden(encoder, random) for _ in range(N_PATTERNS)])
+    gone &= random.random((N_PATTERNS, 1)) < share
+    dropped = random.random(gone.shape) < dropout
     # Of a metric that is never there, all observations are missing, and none is unmatched.
-    counts = np.array([feature.kind in SHARES for feature in encoder.state])
+    known = gone & ~dropped & np.array([feature.kind in SHARES for feature in encoder.state])
     shares = np.array([[float(feature.kind == "missing") for feature in encoder.state]])
-    never_there = encoder.standardise(shares)[0, :n_features]
-    values = np.where(hidden & counts, never_there, 0.0)
-    marks = (hidden & ~counts).astype(float)
+    values = np.where(known, encoder.standardise(shares)[0, :n_features], 0.0)
+    hidden = gone | dropped
     keep = 1.0 - np.concatenate([hidden, hidden], axis=1)
-    fill = np.concatenate([values, marks], axis=1)
-    return Hiding(share, *(torch.from_numpy(x.astype(np.float32)) for x in (keep, fill)))
+    fill = np.concatenate([values, hidden & ~known], axis=1)
+    return Hiding(*(torch.from_numpy(x.astype(np.float32)) for x in (keep, fill)))
 
 
 def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarray:

@@ -94,6 +94,10 @@ class AlgorithmSettings:
     would see them that does not measure all of it or has nothing to compare with, so that the
     policy copes there too; networks on `logged` experience only."""
 
+    feature_dropout: float = 0.0
+    """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so
+    that few releases are not learnt by heart; networks on `logged` experience only."""
+
     epsilon_start: float = 1.0
     """Share of random actions at the first step; `environment` only."""
 
@@ -133,6 +137,7 @@ _RANGES = (
     ("huber_delta", 0, float("inf"), False),
     ("cql_weight", 0, float("inf"), True),
     ("hidden_share", 0, 1, True),
+    ("feature_dropout", 0, 1, True),
     ("epsilon_start", 0, 1, True),
     ("epsilon_end", 0, 1, True),
     ("epsilon_decay", 0, 1, True),
@@ -148,6 +153,7 @@ _NETWORK_ONLY = (
     "huber_delta",
     "cql_weight",
     "hidden_share",
+    "feature_dropout",
     "replay_size",
 )
 _LATER_ONLY = (
@@ -159,7 +165,7 @@ _LATER_ONLY = (
     "target_tau",
 )
 """Terms of what follows a decision, which is nothing in the form `single`."""
-_LOGGED_ONLY = ("n_steps", "cql_weight", "hidden_share")
+_LOGGED_ONLY = ("n_steps", "cql_weight", "hidden_share", "feature_dropout")
 _ENVIRONMENT_ONLY = ("epsilon_start", "epsilon_end", "epsilon_decay", "replay_size")
 
 

@@ -169,14 +169,15 @@ def gather_experience(
     transitions = transitions_of(episodes, settings)
     if not isinstance(model, DeploymentQNetwork):
         return transitions
-    share, seed = settings.hidden_share, params.data_seed
+    share, dropout, seed = settings.hidden_share, settings.feature_dropout, params.data_seed
+    hides = share > 0 or dropout > 0
     return Replay(
         model.encoder.standardise(features),
         transitions,
         batch_size=batch_size(params),
         scale=model.network.scale,
         seed=seed,
-        hiding=hiding_for(model.encoder, share, seed) if share else None,
+        hiding=hiding_for(model.encoder, share, dropout, seed) if hides else None,
     )
 
 

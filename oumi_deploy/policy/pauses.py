@@ -25,7 +25,7 @@ from math import isfinite
 
 import numpy as np
 
-from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
+from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
@@ -89,11 +89,11 @@ def _is_number(value: object) -> bool:
 
 
 def is_telemetry(metrics: Sequence[str]) -> np.ndarray:
-    """Returns which of a state's metrics the release reports, bool of shape (n_metrics,).
+    """Returns which of a state's metrics the new version reports, bool of shape (n_metrics,).
 
     All, where there would be none.
     """
-    told = np.array([metric not in ROLLOUT_COLUMNS for metric in metrics])
+    told = np.array([m not in ROLLOUT_COLUMNS and not m.startswith(CONTROL) for m in metrics])
     return told if told.any() else ~told
 
 

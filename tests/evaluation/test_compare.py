@@ -25,10 +25,12 @@ from oumi_deploy.evaluation.baselines.catalogue import BEST_ACHIEVABLE, HINDSIGH
 from oumi_deploy.evaluation.baselines.fitting import Context
 from oumi_deploy.evaluation.compare import as_rows, as_text, compare, held_out_baselines
 from oumi_deploy.evaluation.folds import assign_folds
+from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
 
 STATE = ("error_rate.mean", "memory_usage.baseline", "health_score", "error_rate.missing")
 REWARDS = Rewards()
+LIKE = {"policy": "online rule", "other": "always roll back"}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,12 @@ def folds(releases):
 @pytest.fixture(scope="module")
 def actions(releases, folds):
     return held_out_baselines(releases, folds, REWARDS, STATE)
+
+
+def answers_of(actions: np.ndarray) -> Answers:
+    """The answers of a policy that takes these actions and never pauses."""
+    none = np.zeros(len(actions), dtype=np.int64)
+    return Answers(actions, np.full(len(actions), np.nan), none, none > 0)
 
 
 def test_every_baseline_decides_on_every_release(releases, actions):
@@ -82,7 +90,7 @@ def test_no_online_baseline_looks_ahead(releases, folds, actions):
 
 
 def test_the_table_holds_every_figure_and_the_gains_of_the_first_policy(releases, actions):
-    policies = {"policy": actions["online rule"], "other": actions["always roll back"]}
+    policies = {name: answers_of(actions[like]) for name, like in LIKE.items()}
     baselines = {name: actions[name] for name in ("always continue", *HINDSIGHT)}
     table = compare(releases, policies, baselines, REWARDS, STATE)
     assert json.loads(json.dumps(table)) == table
@@ -104,7 +112,7 @@ def test_the_table_holds_every_figure_and_the_gains_of_the_first_policy(releases
 def test_the_text_and_the_csv_rows_show_the_table(releases, actions):
     table = compare(
         releases,
-        {"policy": actions["online rule"]},
+        {"policy": answers_of(actions["online rule"])},
         {name: actions[name] for name in ("always continue", next(iter(HINDSIGHT)))},
         REWARDS,
         STATE,

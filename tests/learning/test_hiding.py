@@ -41,7 +41,7 @@ def hidden_names(hiding: Hiding, pattern: int) -> frozenset[str]:
 
 
 def test_a_metric_goes_as_a_whole_and_one_always_stays(encoder):
-    hiding = hiding_for(encoder, 0.5, 0)
+    hiding = hiding_for(encoder, 0.5, 0.0, 0)
     seen = {hidden_names(hiding, pattern) for pattern in range(len(hiding.keep))}
     errors = {name for name in STATE if name.startswith("error_rate")}
     for names in seen:
@@ -56,7 +56,7 @@ def test_a_metric_goes_as_a_whole_and_one_always_stays(encoder):
     assert frozenset({"error_rate.control"}) in seen
     assert frozenset({"error_rate.baseline_mean", "planned_share"}) in seen
     assert frozenset({"canary_share"}) in seen
-    assert hidden_names(hiding, 0) == frozenset()
+    assert frozenset() in seen
 
 
 def test_hidden_inputs_are_those_of_an_episode_without_the_metric(make_episodes):
@@ -77,13 +77,22 @@ def test_hidden_inputs_are_those_of_an_episode_without_the_metric(make_episodes)
     encoder = fit_encoder(STATE, full)
     expected = encoder.standardise(encode_episodes(encoder.state, without))
     inputs = torch.from_numpy(encoder.standardise(encode_episodes(encoder.state, full)))
-    hiding = hiding_for(encoder, 1.0, 0)
+    hiding = hiding_for(encoder, 1.0, 0.0, 0)
     errors = frozenset(name for name in STATE if name.startswith("error_rate"))
     [pattern, *_] = [i for i in range(len(hiding.keep)) if hidden_names(hiding, i) == errors]
     patterns = torch.full((len(inputs),), pattern)
     np.testing.assert_array_equal(hiding.apply(inputs, patterns).numpy(), expected)
-    untouched = hiding.apply(inputs, torch.zeros(len(inputs), dtype=torch.int64))
+    [nothing, *_] = [i for i in range(len(hiding.keep)) if not hidden_names(hiding, i)]
+    untouched = hiding.apply(inputs, torch.full((len(inputs),), nothing))
     np.testing.assert_array_equal(untouched.numpy(), inputs.numpy())
+
+
+def test_dropped_features_are_missing_each_by_itself(encoder):
+    hiding = hiding_for(encoder, 0.0, 0.2, 0)
+    hidden = 1 - hiding.keep[:, : len(STATE)]
+    assert hidden.mean(0).tolist() == pytest.approx([0.2] * len(STATE), abs=0.03)
+    assert torch.equal(hiding.fill[:, len(STATE) :], hidden)
+    assert not hiding.fill[:, : len(STATE)].any()
 
 
 def test_the_share_is_kept_and_a_resumed_run_hides_the_same(make_episodes, encoder):
@@ -98,7 +107,7 @@ def test_the_share_is_kept_and_a_resumed_run_hides_the_same(make_episodes, encod
     transitions = make_transitions(episodes, Rewards(), "sequential", 1.0, 1)
 
     def batches(first: int, count: int) -> list[torch.Tensor]:
-        hiding = hiding_for(encoder, 0.5, 3)
+        hiding = hiding_for(encoder, 0.5, 0.0, 3)
         replay = Replay(inputs, transitions, batch_size=4, scale=1.0, seed=3, hiding=hiding)
         source = replay.batches(first)
         return [next(source).inputs for _ in range(count)]
@@ -111,5 +120,6 @@ def test_the_share_is_kept_and_a_resumed_run_hides_the_same(make_episodes, encod
     for batch in whole:
         n = len(batch) // 2
         assert torch.equal(batch[:n, mark], batch[n:, mark])
-    draws = hiding_for(encoder, 0.3, 0).draw(20_000, torch.Generator().manual_seed(0))
-    assert (draws > 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    hidden = (hiding_for(encoder, 0.3, 0.0, 0).keep == 0).any(1)
+    # A pattern may hide nothing: one time in four of the metrics, one in 32 altogether.
+    assert 0.2 < hidden.float().mean().item() < 0.32

@@ -148,6 +148,7 @@ def test_every_setting_can_be_set_somewhere():
         "double": False,
         "cql_weight": 0.5,
         "hidden_share": 0.25,
+        "feature_dropout": 0.1,
         "huber_delta": 2,
     }
     explored = {"epsilon_start": 0.9, "epsilon_end": 0.1, "epsilon_decay": 0.5, "replay_size": 7}
