@@ -14,6 +14,7 @@
 
 """Runs of `oumi train`: one through its command line, the others in this process."""
 
+import functools
 import gc
 import os
 import subprocess
@@ -143,6 +144,25 @@ def train(oumi, tmp_path) -> Callable[..., Run]:
         config.finalize_and_validate()
         oumi.set_random_seeds(config.training.seed, config.training.use_deterministic)
         return Run(folder, oumi.train(config, **more))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train_config(oumi, tmp_path_factory) -> Callable[[str], Path]:
+    """Trains one of the configs as it is, once, and returns the folder that it left."""
+
+    @functools.cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        path = CONFIGS / name / "train.yaml"
+        config = oumi.configs.TrainingConfig.from_yaml_and_arg_list(
+            str(path), [f"training.output_dir={folder}"]
+        )
+        config.finalize_and_validate()
+        oumi.set_random_seeds(config.training.seed, config.training.use_deterministic)
+        oumi.train(config)
+        return folder
 
     return run
 
