@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from oumi.utils.logging import logger
-
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.calibrate import calibrate
@@ -78,6 +76,9 @@ def calibrated(
     Raises:
         DeployError: If it cannot be and the config asks for a bound on false alarms.
     """
+    # Imported here: whoever reads settings need not wait for Oumi, nor be told that it has loaded.
+    from oumi.utils.logging import logger
+
     try:
         return calibrate(
             policy, validation, pauses=settings.pauses, alpha=settings.alpha, seed=seed

@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 
 import oumi_deploy.policy
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
 from oumi_deploy.problem.encoder import StateEncoder
@@ -40,7 +42,11 @@ PAGE = Path(oumi_deploy.policy.__file__).with_name("FORMAT.md").read_text(encodi
 def test_the_page_names_every_key(q_function: QFunction) -> None:
     one = np.ones(1)
     encoder = StateEncoder(parse_state(["error_rate"]), one, one, one, one)
-    policy = DeploymentPolicy(encoder, q_function, "single", Rewards(), 1.0, {}, {}).as_dict()
+    calibration = Calibration(0.0, 1.0)
+    made = DeploymentPolicy(encoder, q_function, "single", Rewards(), 1.0, {}, {}, calibration)
+    policy = made.as_dict()
     keys = {*policy, *policy["rewards"], *policy["encoder"], *policy["q_function"]}
+    keys |= {*policy["calibration"], *policy["calibration"]["pauses"]}
+    keys |= {str(reason.name).lower() for reason in Reason} - {"false_alarm_bound"}
     keys -= set(Rewards().as_dict()) - {"step_cost"}
     assert [key for key in sorted(keys) if key not in PAGE] == []
