@@ -22,7 +22,16 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from oumi_deploy import __version__
-from oumi_deploy.cli import calibrate, data, decide, evaluate, figures, offpolicy, plugin_file
+from oumi_deploy.cli import (
+    calibrate,
+    data,
+    decide,
+    evaluate,
+    figures,
+    offpolicy,
+    plugin_file,
+    report,
+)
 from oumi_deploy.errors import DeployError
 
 EXTRAS = {
@@ -72,7 +81,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oumi-deploy {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (data, evaluate, offpolicy, calibrate, figures, decide, plugin_file):
+    for module in (data, evaluate, report, offpolicy, calibrate, figures, decide, plugin_file):
         module.add_commands(commands)
     if not arguments or arguments[0] not in commands.choices:
         for module in _plugged_in():

@@ -39,6 +39,7 @@ COMMANDS = (
     "generate",
     "convert-changerca",
     "evaluate",
+    "report",
     "offpolicy",
     "calibrate",
     "figures",

@@ -1,0 +1,76 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`oumi-deploy report`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+
+_DESCRIPTION = """\
+Write one page, which needs no other file, on how a policy does on a set of episodes: beside what
+teams use today, whether its risk holds, false alarms, delay, results by fault, the worst decisions
+with an explanation, and where it must not be trusted. --json writes the same as plain values.
+
+  oumi-deploy report --policy P --episodes held_out.parquet --out report.html
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "report",
+        _run,
+        summary="write a page on how a policy does",
+        description=_DESCRIPTION,
+        extra="data",
+    )
+    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")
+    parser.add_argument("--folds", type=int, default=5, help="folds of the baselines (default 5)")
+    parser.add_argument("--worst", type=int, default=5, help="decisions to show (default 5)")
+    parser.add_argument("--no-baselines", action="store_true", help="report on the policy alone")
+    add_seed(parser, "seed of folds and intervals")
+    add_overwrite(parser)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from oumi_deploy.episodes.packed import read_episodes
+    from oumi_deploy.evaluation.report.contents import report_contents
+    from oumi_deploy.evaluation.report.page import render
+    from oumi_deploy.files import refuse_existing, replace_when_done
+    from oumi_deploy.policy.policy import DeploymentPolicy
+
+    paths = [path for path in (args.out, args.json) if path is not None]
+    for path in paths:
+        refuse_existing(path, args.overwrite)
+    contents = report_contents(
+        DeploymentPolicy.load(args.policy),
+        read_episodes(args.episodes),
+        n_folds=args.folds,
+        baselines=not args.no_baselines,
+        n_worst=args.worst,
+        seed=args.seed,
+    )
+    texts = [render(contents), json.dumps(contents, allow_nan=False) + "\n"]
+    for path, text in zip(paths, texts, strict=False):
+        with replace_when_done(path, overwrite=args.overwrite) as draft:
+            draft.write_text(text, encoding="utf-8")
+        print(f"written to {path}")
