@@ -133,6 +133,9 @@ def test_decide_answers_with_one_json_object(ask):
     assert (status, err) == (0, "")
     assert json.loads(out) == {
         "decision": "ROLLBACK",
+        "confidence": None,
+        "risk": None,
+        "reasons": [],
         "q_values": {"CONTINUE": -50.0, "ROLLBACK": 100.0},
         "q_margin": 150.0,
     }
@@ -363,7 +366,7 @@ def test_evaluate_gives_every_metric_with_its_interval(capsys, releases, policy_
     assert judged["metrics"]["accuracy"]["value"] == pytest.approx(share)
     reward = sum(e["reward"] for e in judged["episodes"]) / 40
     assert judged["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
-    assert len(table.read_text().splitlines()) == 41
+    assert len(table.read_text().splitlines()) == 121
     assert "exists already" in refused(capsys, *judge, "--json", "--table", table)
     # For a person: one line a metric; each observation a decision when asked for.
     assert main([*judge, "--per-observation"]) == 0
@@ -419,8 +422,11 @@ def crossval():
 
 
 def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(
-    capsys, crossval, releases, tmp_path
+    capsys, crossval, tmp_path
 ):
+    releases = tmp_path / "releases.parquet"
+    assert main(["generate", "--count", "120", "--seed", "1", "--out", str(releases)]) == 0
+    capsys.readouterr()
     table = tmp_path / "table.csv"
     arguments = [*crossval, "--episodes", str(releases), "--folds", "2", "--json"]
     comparison = tmp_path / "comparison.csv"
@@ -430,14 +436,14 @@ def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(
     assert result["n_folds"] == 2
     policy = result["policies"]["quickstart"]
     assert set(policy["metrics"]) == METRICS
-    assert len(policy["episodes"]) == 40
+    assert len(policy["episodes"]) == 120
     assert len(table.read_text().splitlines()) == 41
     assert 0 <= policy["reliability"]["calibration_error"]["value"] <= 1
-    assert sum(b["n"] for b in policy["reliability"]["bins"]) == 40
+    assert sum(b["n"] for b in policy["reliability"]["bins"]) == 120
     rows = {row["name"]: row for row in result["rows"]}
     assert {"quickstart", "always continue", "error-rate threshold", "extra trees"} <= set(rows)
     assert len(comparison.read_text().splitlines()) == len(rows) + 1
-    labels = generate_sample(40, 1).labels
+    labels = generate_sample(120, 1).labels
     rewards = {
         "always continue": (50 * (labels == 0) - 200 * (labels == 1)).mean(),
         "always roll back": (-50 * (labels == 0) + 100 * (labels == 1)).mean(),

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from oumi_deploy.learning.settings import read_settings
+from oumi_deploy.plugin.calibration import read_calibration_settings
 from oumi_deploy.problem.rewards import Rewards
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +82,8 @@ def test_it_is_a_config_of_its_command(oumi, name):
     assert str(folder).startswith("output/")
     plain = dict(kwargs)
     assert plain.pop("trainer") == "deployment"
+    read_calibration_settings(plain)
+    plain.pop("calibration", None)
     settings = read_settings(plain, network=config.model.model_name == "deployment:network")
     assert settings.rewards == Rewards(100, 50, -200, -50, 2)
     assert 0.8 < settings.discount <= 1

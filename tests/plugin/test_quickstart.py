@@ -97,7 +97,9 @@ def test_both_exports_give_the_same_q_values(oumi, run, policy, sample):
 def test_the_policy_says_what_it_was_trained_on(policy, sample):
     assert policy.form == "single"
     assert policy.encoder.names == METRICS
-    assert policy.calibration is None
+    # The validation split calibrated it, and none of its groups were trained on.
+    assert policy.calibration.fitted_on["n_good"] + policy.calibration.fitted_on["n_bad"] == 500
+    assert policy.calibration.fitted_on["n_left_out_as_trained_on"] == 0
     assert policy.training_data["n_episodes"] == 2000
     assert policy.training_data["n_good"] + policy.training_data["n_bad"] == 2000
     assert policy.training_data["n_decisions"] == sample.canary_lengths.sum()

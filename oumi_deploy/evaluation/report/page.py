@@ -114,7 +114,8 @@ def _summary(contents: Mapping[str, Any]) -> str:
         lines.append(
             f"Calibrated on {on.get('n_good', '?')} good and {on.get('n_bad', '?')} bad releases "
             f"of {on.get('n_groups', '?')} groups; {bound}. It pauses below "
-            f"{pauses['min_requests']:g} requests; pause {pauses['pause_limit']} becomes {pauses['pause_fallback']}."
+            f"{pauses['min_requests']:g} requests; pause {pauses['pause_limit']} becomes "
+            f"{pauses['pause_fallback']}."
         )
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
