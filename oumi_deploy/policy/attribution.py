@@ -145,7 +145,7 @@ def absent_features(policy: "DeploymentPolicy", newest: Newest) -> np.ndarray:
         "baseline": has_baseline,
         "baseline_mean": has_baseline,
         "control": has_control,
-        "control_mean": has_control | (memory.gap_count > 0),
+        "control_mean": has_control | (memory.gap_count + memory.unmatched_count > 0),
         **dict.fromkeys(CLOCK, np.zeros_like(has_baseline)),
     }
     knows_where = dict.fromkeys(_KINDS, has_baseline)

@@ -421,9 +421,7 @@ def crossval():
     return "crossval", "-c", str(ROOT / "configs" / "quickstart" / "train.yaml")
 
 
-def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(
-    capsys, crossval, tmp_path
-):
+def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(capsys, crossval, tmp_path):
     releases = tmp_path / "releases.parquet"
     assert main(["generate", "--count", "120", "--seed", "1", "--out", str(releases)]) == 0
     capsys.readouterr()

@@ -26,7 +26,7 @@ import pytest
 from oumi_deploy import DeploymentPolicy
 
 METRICS = ("error_rate", "memory_usage", "cpu_usage", "health_score")
-SILENT = dict.fromkeys(METRICS)
+SILENT: dict[str, Any] = dict.fromkeys(METRICS)
 
 
 @pytest.fixture(scope="module")

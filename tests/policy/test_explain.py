@@ -189,6 +189,22 @@ def test_a_metric_moves_with_its_history_and_its_mark():
     assert explanation.reference_value == pytest.approx(reference, abs=1e-4)
 
 
+def test_silence_beside_an_old_version_that_reports_is_the_metrics_doing():
+    state = ("error_rate.control_mean", "error_rate.unmatched")
+    weights = np.array([3.0, 0.0, 5.0, 7.0])
+    policy = policy_of(
+        NetworkQ([(np.stack([np.zeros(4), weights]), np.zeros(2))]), encoder_of(state)
+    )
+    baseline = {"phase": "baseline", "error_rate": 0.1}
+    # Without a control value the difference is missing either way, and nothing is unmatched.
+    silent = [baseline, {"error_rate": None}, {"error_rate": None}]
+    assert contributions(explain(policy, silent)) == pytest.approx({"error_rate": 0.0})
+    # With one, even an earlier one, it would be 0 instead of missing: mark 5, no asinh(-1/2).
+    silent[1]["control_error_rate"] = 0.2
+    explanation = explain(policy, silent)
+    assert contributions(explanation)["error_rate"] == pytest.approx(5 - 3 * asinh(-0.5), abs=1e-4)
+
+
 def test_without_a_baseline_a_metric_is_held_against_the_training_median():
     policy = lead_table([[-10, -6, 0], [2, 30, 0], [0, 0, 0]])
     # The median 0.1 is low. cpu_usage is low too, so that all is error_rate's: 2 - -10.
