@@ -366,7 +366,7 @@ def test_evaluate_gives_every_metric_with_its_interval(capsys, releases, policy_
     assert judged["metrics"]["accuracy"]["value"] == pytest.approx(share)
     reward = sum(e["reward"] for e in judged["episodes"]) / 40
     assert judged["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
-    assert len(table.read_text().splitlines()) == 121
+    assert len(table.read_text().splitlines()) == 41
     assert "exists already" in refused(capsys, *judge, "--json", "--table", table)
     # For a person: one line a metric; each observation a decision when asked for.
     assert main([*judge, "--per-observation"]) == 0
@@ -435,7 +435,7 @@ def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(capsys, cro
     policy = result["policies"]["quickstart"]
     assert set(policy["metrics"]) == METRICS
     assert len(policy["episodes"]) == 120
-    assert len(table.read_text().splitlines()) == 41
+    assert len(table.read_text().splitlines()) == 121
     assert 0 <= policy["reliability"]["calibration_error"]["value"] <= 1
     assert sum(b["n"] for b in policy["reliability"]["bins"]) == 120
     rows = {row["name"]: row for row in result["rows"]}
