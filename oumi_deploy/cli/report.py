@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
 Write one page, which needs no other file, on how a policy does on a set of episodes: beside what
@@ -59,6 +60,8 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     paths = [path for path in (args.out, args.json) if path is not None]
+    if args.out == args.json:
+        raise DeployError(f"--json {args.json}: the page goes there; name another file")
     for path in paths:
         refuse_existing(path, args.overwrite)
     contents = report_contents(

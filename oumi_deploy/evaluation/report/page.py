@@ -229,7 +229,11 @@ def _breakdown(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _case(case: Mapping[str, Any]) -> str:
     n = max((len(values) for values in case["metrics"].values()), default=1)
-    charts = [_timeline("risk", case["risk"], None, case["at"], n)] if case["risk"][0] else []
+    charts = (
+        [_timeline("risk", case["risk"], None, case["at"], n)]
+        if case["risk"][0] is not None
+        else []
+    )
     for name, values in case["metrics"].items():
         old = case["old_version"].get(f"control_{name}")
         charts.append(_timeline(name, values, old, case["at"], n))

@@ -20,6 +20,7 @@ import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import CONTROL
+from oumi_deploy.evaluation.evaluate import last_observations
 from oumi_deploy.evaluation.scoring import Scores
 from oumi_deploy.policy.answers import ANSWERS, Answers
 from oumi_deploy.policy.explain import explain
@@ -61,6 +62,7 @@ def _describe(
     first = int(episodes.canary_offsets[number])
     rows = episodes.canary_rows[first : int(episodes.canary_offsets[number + 1])]
     observations = _observations(episodes, number, end - first)
+    is_last = bool(last_observations(episodes)[end])
     named = {m: episodes.column(m)[rows] for m in policy.encoder.metrics if m in episodes.numbers}
     beside = {CONTROL + m: episodes.column(CONTROL + m)[rows] for m in named}
     return {
@@ -75,7 +77,7 @@ def _describe(
         "risk": answers.risk[first : end + 1],
         "metrics": named,
         "old_version": {name: v for name, v in beside.items() if not np.isnan(v).all()},
-        "explanation": explain(policy, observations, last=end - first + 1 == len(rows)).sentence,
+        "explanation": explain(policy, observations, last=is_last).sentence,
     }
 
 
