@@ -45,8 +45,10 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")
-    parser.add_argument("--folds", type=int, default=5, help="folds of the baselines (default 5)")
-    parser.add_argument("--worst", type=int, default=5, help="decisions to show (default 5)")
+    parser.add_argument(
+        "--folds", type=int, default=5, help="grouped folds to fit the baselines over (default 5)"
+    )
+    parser.add_argument("--worst", type=int, default=5, help="worst decisions to show (default 5)")
     parser.add_argument("--no-baselines", action="store_true", help="report on the policy alone")
     add_seed(parser, "seed of folds and intervals")
     add_overwrite(parser)
@@ -56,14 +58,15 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.packed import read_episodes
     from oumi_deploy.evaluation.report.contents import report_contents
     from oumi_deploy.evaluation.report.page import render
+    from oumi_deploy.evaluation.report.summary import headline
     from oumi_deploy.files import refuse_existing, replace_when_done
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     paths = [path for path in (args.out, args.json) if path is not None]
-    if args.out == args.json:
+    if args.json is not None and args.out.resolve() == args.json.resolve():
         raise DeployError(f"--json {args.json}: the page goes there; name another file")
     for path in paths:
-        refuse_existing(path, args.overwrite)
+        refuse_existing(path, args.overwrite and not path.is_dir())
     contents = report_contents(
         DeploymentPolicy.load(args.policy),
         read_episodes(args.episodes),
@@ -76,4 +79,4 @@ def _run(args: argparse.Namespace) -> None:
     for path, text in zip(paths, texts, strict=False):
         with replace_when_done(path, overwrite=args.overwrite) as draft:
             draft.write_text(text, encoding="utf-8")
-        print(f"written to {path}")
+    print(f"written to {' and '.join(map(str, paths))}: {headline(contents)}")

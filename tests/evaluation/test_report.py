@@ -23,10 +23,12 @@ from oumi_deploy import DeploymentPolicy
 from oumi_deploy.cli.main import main
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.report.charts import chart
 from oumi_deploy.evaluation.report.contents import report_contents
 from oumi_deploy.evaluation.report.page import render
 from oumi_deploy.evaluation.seen_groups import group_digests
 from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.encoder import fit_encoder
 from oumi_deploy.problem.rewards import Rewards
@@ -55,7 +57,7 @@ def policy(releases) -> DeploymentPolicy:
         form="sequential",
         rewards=Rewards(),
         discount=1.0,
-        training_data={"fingerprint": "of others", "n_groups": 7},
+        training_data={"fingerprint": "of others", "n_groups": 7, "group_digests": []},
         metrics={},
         calibration=Calibration(0.0, 1.0),
     )
@@ -69,46 +71,178 @@ def test_the_contents_are_worked_by_hand(policy, releases):
     said = contents_of(policy, releases)
     assert said["judged_on"] == {
         **{"n_episodes": 4, "n_groups": 4, "n_good": 2, "n_bad": 2, "n_unlabelled": 0},
-        **{"n_trained_on": 0, "all_seen": False},
+        **{"n_censored": 0, "n_in_file": 4, "n_trained_on": 0},
+        **{"all_seen": False, "knows_groups": True, "calibrated_on_them": False},
     }
-    assert said["false_alarms"]["share"]["value"] == 0.5
-    assert said["false_alarms"]["smallest_alpha"] == 1 / 3
-    assert (said["delay"]["unit"], said["delay"]["delays"]) == ("steps", [1.0])
-    assert said["delay"]["share"] == [0.5]
-    caught = {row["name"]: (row["caught"], row["n_bad"]) for row in said["by"]["fault_type"]}
-    assert caught == {"spike": (1, 1), "leak": (0, 1)}
-    # Missed: 100 against -200 less two waits of 2; disturbed: 50 against -50; late by one wait.
-    assert [(w["episode_id"], w["loss"]) for w in said["worst"]] == [
-        ("e1", 304.0),
-        ("e3", 100.0),
-        ("e0", 2.0),
-    ]
-    assert said["worst"][1]["answers"] == ["ROLLBACK"]
-    assert "error_rate" in said["worst"][1]["explanation"]
-    assert len(contents_of(policy, releases, n_worst=1)["worst"]) == 1
+    delay = {"unit": "steps", "delays": [1.0], "n": [1], "share": [0.5], "median": 1.0}
+    assert said["delay"] == {**delay, "n_bad": 2, "n_caught": 1}
+    # Q(ROLLBACK) of -30 and 80, on a scale of -50 to 100: a belief of 2/15, and of 13/15.
+    assert said["comparison"]["rows"][0]["metrics"]["recall"]["value"] == 0.5
+    counts = said["reliability"]["histogram"]
+    assert [i for i, n in enumerate(counts["good"]) if n] == [2, 17]
+    assert [i for i, n in enumerate(counts["bad"]) if n] == [2, 17]
     json.dumps(said, allow_nan=False)
+
+
+def test_results_are_told_apart_by_fault_type(policy, releases):
+    rows = {row["name"]: row for row in contents_of(policy, releases)["by"]["fault_type"]}
+    spike = {"n": 1, "n_bad": 1, "caught": 1, "n_good": 0, "disturbed": 0, "median_delay": 1.0}
+    assert rows["spike"] == {
+        **{"name": "spike", "mean_reward": 100.0, "mean_reward_with_delay": 98.0},
+        **spike,
+    }
+    assert (rows["leak"]["caught"], rows["leak"]["median_delay"]) == (0, None)
+    assert (rows[None]["n_good"], rows[None]["disturbed"]) == (2, 1)
+    assert rows[None]["mean_reward"] == (50.0 - 50.0) / 2
+
+
+def test_the_worst_decisions_come_by_kind_and_then_by_loss(policy, releases):
+    worst = contents_of(policy, releases)["worst"]
+    # Missed: 100 against -200 less two waits of 2; disturbed: 50 against -50; late by one wait.
+    assert [(w["episode_id"], w["kind"], w["loss"]) for w in worst] == [
+        ("e1", "missed", 304.0),
+        ("e3", "needless", 100.0),
+        ("e0", "late", 2.0),
+    ]
+    assert [w["at"] for w in worst] == [2, 0, 1]
+    assert worst[2]["answers"] == ["CONTINUE", "ROLLBACK"]
+    assert worst[2]["q_difference"] == [-50.0, 230.0]
+    assert worst[2]["risk"] == pytest.approx([2 / 15, 13 / 15], abs=1e-3)
+    assert all(w["explanation"].startswith(w["answers"][-1] + ":") for w in worst)
+    assert len(contents_of(policy, releases, n_worst=1)["worst"]) == 1
+    with pytest.raises(DeployError, match="worst"):
+        contents_of(policy, releases, n_worst=-1)
+
+
+def test_a_timeline_has_the_baseline_and_the_old_version_in_minutes(policy, make_episodes):
+    releases = make_episodes(
+        {
+            "error_rate": [0.0, 0.1, None, 0.2],
+            "control_error_rate": [None, 0.05, 0.06, 0.07],
+            "timestamp": [0, 60, 120, 240],
+            "phase": ["baseline", "canary", "canary", "canary"],
+            "label": "bad",
+        }
+    )
+    (case,) = contents_of(policy, releases)["worst"]
+    assert (case["unit"], case["n_baseline"], case["at"]) == ("minutes", 1, 2)
+    assert case["times"] == [-1.0, 0.0, 1.0, 3.0]
+    assert case["metrics"] == {"error_rate": [0.0, 0.1, None, 0.2]}
+    assert case["old_version"] == {"error_rate": [None, 0.05, 0.06, 0.07]}
+
+
+def test_false_alarms_are_told_by_group_and_by_release(policy, make_episodes):
+    bad = {"error_rate": [0.5], "label": "bad", "group": "z"}
+    good = {"error_rate": [0.1], "label": "good", "group": "a"}
+    disturbed = {"error_rate": [0.6], "label": "good", "group": "b"}
+    said = contents_of(policy, make_episodes(bad, good, good, good, disturbed))["false_alarms"]
+    assert (said["alpha"], said["n_groups"]) == (None, 2)
+    assert said["share"]["value"] == 0.5
+    assert said["share_of_releases"]["value"] == 0.25
+    assert said["share_by_fallback"]["value"] == 0.0
+    # n groups support 1/(n + 1): 0.05 takes 19.
+    assert {s["alpha"]: s["n_groups"] for s in said["supported"]}[0.05] == 19
+    assert not any(s["enough"] for s in said["supported"])
+
+
+def test_false_alarms_by_the_fallback_are_told(policy, make_episodes):
+    pausing = replace(policy, calibration=Calibration(0.0, 1.0, PauseRules(min_requests=50.0)))
+    quiet = {"error_rate": [0.1, 0.1], "requests": [10, 10], "label": "good"}
+    busy = {"error_rate": [0.1, 0.1], "requests": [90, 90], "label": "good"}
+    said = contents_of(pausing, make_episodes(quiet, busy))
+    assert said["false_alarms"]["share_by_fallback"]["value"] == 0.5
+    assert said["worst"][0]["fell_back"]
+    assert said["worst"][0]["answers"] == ["PAUSE", "ROLLBACK"]
+    assert said["observations"]["few_requests"] == 0.5
+    assert "by the fallback of a pause" in render(said)
 
 
 def test_groups_of_the_training_split_are_left_out_unless_there_are_no_others(policy, releases):
     some = group_digests(releases.select(np.array([0, 3])))
     said = contents_of(replace(policy, training_data={"group_digests": some}), releases)
     assert (said["judged_on"]["n_trained_on"], said["judged_on"]["n_episodes"]) == (2, 2)
+    assert {w["episode_id"] for w in said["worst"]} == {"e1"}
+    assert "2 of the 4 episodes are of groups that this policy was trained on" in render(said)
     all_of_them = {"group_digests": group_digests(releases)}
     said = contents_of(replace(policy, training_data=all_of_them), releases)
     assert said["judged_on"]["n_episodes"] == 4
-    assert any("trained on: flattering" in warning for warning in said["warnings"])
+    assert any("a group that the policy was trained on" in w for w in said["warnings"])
+    assert "All 4 episodes" in render(said)
+
+
+def test_it_says_where_it_cannot_know_the_training_groups(policy, releases):
+    untold = replace(policy, training_data={"fingerprint": "of others"})
+    assert any("cannot be checked" in w for w in contents_of(untold, releases)["warnings"])
+    assert not any("cannot be checked" in w for w in contents_of(policy, releases)["warnings"])
+
+
+def test_it_warns_where_the_policy_was_calibrated_on_these_releases(policy, releases):
+    fitted = Calibration(0.0, 1.0, fitted_on={"fingerprint": releases.fingerprint()})
+    said = contents_of(replace(policy, calibration=fitted), releases)
+    assert any("calibrated on these very releases" in warning for warning in said["warnings"])
+
+
+def test_a_broken_bound_on_false_alarms_is_told(policy, make_episodes):
+    bounded = replace(policy, calibration=Calibration(0.0, 1.0, alpha=0.1))
+    disturbed = [{"error_rate": [0.5], "label": "good", "group": f"g{i}"} for i in range(8)]
+    said = contents_of(bounded, make_episodes(*disturbed))
+    assert said["false_alarms"]["alpha"] == 0.1
+    assert any("than its bound of 0.1 allows" in warning for warning in said["warnings"])
+    assert "bound is alpha = 10.0%" in render(said)
 
 
 def test_it_warns_of_what_it_cannot_know(policy, releases):
-    warnings = " ".join(contents_of(replace(policy, calibration=None), releases)["warnings"])
+    said = contents_of(replace(policy, calibration=None), releases)
+    warnings = " ".join(said["warnings"])
     assert "not calibrated" in warnings
     assert "4 groups" in warnings
-    assert "fault_type leak: 1 bad releases are too few to say" in warnings
+    assert "too few to say, by fault type: leak, spike." in warnings
+    assert said["reliability"] is None
+    assert "oumi-deploy calibrate --policy" in render(said)
 
 
-def test_without_labels_there_is_nothing_to_report(policy, releases):
+def test_it_warns_of_faults_mostly_missed_and_of_what_is_mostly_disturbed(policy, make_episodes):
+    missed = {"error_rate": [0.1], "label": "bad", "fault_type": "leak"}
+    caught = {"error_rate": [0.5], "label": "bad", "fault_type": "leak"}
+    disturbed = {"error_rate": [0.5], "label": "good", "fault_type": "warm_up"}
+    said = contents_of(policy, make_episodes(*[missed] * 4, *[caught] * 2, *[disturbed] * 5))
+    warnings = " ".join(said["warnings"])
+    assert "Less than half of the bad releases caught, by fault type: leak (2 of 6)." in warnings
+    assert "releases rolled back, by fault type: warm_up (5 of 5)." in warnings
+
+
+def test_a_feature_that_training_never_had_is_named(policy, releases):
+    encoder = replace(policy.encoder, low=np.array([np.nan]), high=np.array([np.nan]))
+    said = contents_of(replace(policy, encoder=encoder), releases)
+    assert any("never reported: error_rate." in warning for warning in said["warnings"])
+
+
+def test_what_it_is_no_better_than_is_named(policy, make_episodes):
+    # Whatever is fitted can do what the policy does on these, so that it is better than nothing.
+    bad = [{"error_rate": [0.5, 0.5], "label": "bad", "group": f"b{i}"} for i in range(12)]
+    good = [{"error_rate": [0.1, 0.1], "label": "good", "group": f"g{i}"} for i in range(12)]
+    said = report_contents(policy, make_episodes(*bad, *good), n_folds=2)
+    by_name = {row["name"]: row for row in said["comparison"]["rows"]}
+    assert by_name["policy"]["gains"] is None
+    # Always CONTINUE: 100 against -200 less one wait of 2 on the bad half, and nothing on the good.
+    gain = by_name["always continue"]["gains"]["mean_reward_with_delay"]
+    assert gain["value"] == (100 - -202) / 2
+    (unclear,) = [w for w in said["warnings"] if "not shown to be better than" in w]
+    assert "error-rate threshold" in unclear
+    assert "always continue" not in unclear
+    page = render(said)
+    assert page.index("error-rate threshold") < page.index("In hindsight: no rule")
+    assert page.index("In hindsight: no rule") < page.index("extra trees, whole canary phase")
+
+
+def test_without_a_known_outcome_there_is_nothing_to_report(policy, releases, make_episodes):
     with pytest.raises(DeployError, match="nothing to report on"):
         contents_of(policy, replace(releases, labels=np.full(4, -1, dtype=np.int8)))
+    cut = {"error_rate": [0.1], "action": "ROLLBACK", "label": "bad"}
+    with pytest.raises(DeployError, match="no episode can be scored"):
+        contents_of(policy, make_episodes(cut))
+    with pytest.raises(DeployError, match="--no-baselines reports on the policy alone"):
+        report_contents(policy, releases, n_folds=5)
 
 
 class Page(HTMLParser):
@@ -118,16 +252,17 @@ class Page(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.seen: set[str] = set()
-        self.links: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
-        self.links += [str(v) for k, v in attrs if k in ("src", "href")]
-        if tag not in ("meta", "path", "circle", "polyline"):
+        self.attributes += [(name, str(value)) for name, value in attrs]
+        if tag not in ("meta", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
+        self.attributes += [(name, str(value)) for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -140,10 +275,41 @@ def test_the_page_is_whole_needs_nothing_and_escapes_what_it_shows(policy, relea
     page = Page()
     page.feed(text)
     assert page.open == []
-    assert "script" not in page.seen
-    assert page.links == []
+    assert page.seen.isdisjoint({"script", "link", "img", "iframe", "object"})
+    names = {name for name, _ in page.attributes}
+    assert names.isdisjoint({"src", "href", "style"})
+    assert not any(name.startswith("on") for name in names)
+    assert "url(" not in text
+    assert "http:" not in text
+    assert "https:" not in text
     assert "&lt;script&gt;" in text
-    assert {"svg", "table", "h2", "details"} <= page.seen
+    assert "default-src 'none'" in text
+    assert {"svg", "table", "caption", "h1", "h2", "h3", "details"} <= page.seen
+    assert "nan" not in text.lower().replace("explanation", "")
+
+
+def test_a_chart_keeps_the_spike_of_a_long_line_and_breaks_it_where_values_miss():
+    values = [0.0] * 5000
+    values[1234] = 1.0
+    drawn = chart(
+        "t", "x", "y", x_range=(0, 5000), y_range=(0, 1), lines=[("first", list(enumerate(values)))]
+    )
+    assert len(drawn) < 20_000
+    top = chart("t", "x", "y", x_range=(0, 5000), y_range=(0, 1), lines=[("first", [(0, 1.0)])])
+    height = top.split('class="line first" d="M48.0 ')[1].split("h0")[0]
+    assert f" {height}" in drawn.split('class="line first"')[1]
+    gap = [(0, 1.0), (1, None), (2, 1.0)]
+    broken = chart("t", "x", "y", x_range=(0, 2), y_range=(0, 1), lines=[("first", gap)])
+    assert broken.split('class="line first" d="')[1].split('"')[0].count("M") == 2
+
+
+@pytest.mark.parametrize("values", [[0.0], [3.0, 3.0], [-5.0, -5.0], [1e-9, 2e-9], [0.0, 1e12]])
+def test_a_chart_holds_whatever_range(values):
+    ends = (min(values), max(values))
+    line = [(float(i), v) for i, v in enumerate(values)]
+    drawn = chart("t", "x", "y", x_range=(0, 0), y_range=ends, lines=[("first", line)])
+    assert "nan" not in drawn
+    assert "inf" not in drawn
 
 
 def test_the_command_writes_both_and_replaces_nothing(tmp_path, capsys, policy):
@@ -152,9 +318,18 @@ def test_the_command_writes_both_and_replaces_nothing(tmp_path, capsys, policy):
     policy.save(file)
     page, plain = tmp_path / "r.html", tmp_path / "r.json"
     arguments = ["report", "--policy", str(file), "--episodes", str(episodes), "--no-baselines"]
+    assert main([*arguments, "--out", str(page), "--json", f"{tmp_path}/./r.html"]) == 2
+    assert not page.exists()
     arguments += ["--out", str(page), "--json", str(plain)]
+    capsys.readouterr()
     assert main(arguments) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert f"written to {page} and {plain}: bad releases caught" in said[0]
     assert json.loads(plain.read_text())["judged_on"]["n_episodes"] == 60
     assert page.read_text().startswith("<!doctype html>")
+    before = page.read_bytes()
     assert main(arguments) == 2
     assert "r.html" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    assert main([*arguments, "--overwrite"]) == 0

@@ -14,10 +14,23 @@
 
 """What a report says of a policy on a set of episodes, as plain values.
 
-Keys: `policy` (what it is and was trained on), `judged_on`, `warnings` (where it must not be
-trusted), `comparison` (rows and notes of `compare`), `reliability` (None if uncalibrated),
-`false_alarms`, `delay`, `by` (a table for each of fault_type, service and telemetry) and `worst`
-(decisions with their timeline and explanation). Numbers are finite or None.
+Numbers are finite or None. A figure is `{"value", "low", "high"}`, with a `note` where one of them
+is None; `low` and `high` are the ends of its 95 % interval from resampling groups.
+
+- `policy`: `kind` of its Q-function, `form`, `state`, `rewards`, `discount`, `training_data`, and
+  `calibration` as in the policy file, None if it is not calibrated.
+- `judged_on`: `n_episodes`, `n_groups`, `n_good`, `n_bad`, `n_unlabelled` and `n_censored` of what
+  was judged; `n_in_file`; `n_trained_on` of these, of groups that the policy was trained on;
+  `all_seen`, whether all are; `knows_groups`, whether the policy file tells;
+  `calibrated_on_them`, whether it was calibrated on this file.
+- `comparison`: `rows` and `notes` of `compare`; the first row is the policy.
+- `reliability`: what `reliability` returns, and `histogram` with the `edges` of its bins and the
+  `good` and `bad` releases in them; None if the policy is not calibrated.
+- `false_alarms`, `delay` and `by` (for each text column that is there): see `outcomes`.
+- `observations`: `n`, and the shares of them `out_of_range`, `silent` and with `few_requests`
+  for its pauses; `untaught`, the features that the training split never had.
+- `worst`: see `worst`.
+- `warnings`: sentences on where the policy must not be trusted, see `trust`.
 """
 
 from typing import Any
@@ -28,19 +41,19 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.compare import compare, held_out_baselines
-from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
+from oumi_deploy.evaluation.evaluate import judge, policy_answers, policy_evidence
 from oumi_deploy.evaluation.folds import assign_folds
-from oumi_deploy.evaluation.metrics import Metric, drawn_sets, make_metric
-from oumi_deploy.evaluation.reliability import end_risk, reliability
+from oumi_deploy.evaluation.reliability import EndRisk, end_risk, reliability
+from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay, false_alarms
+from oumi_deploy.evaluation.report.trust import what_speaks_against
 from oumi_deploy.evaluation.report.worst import worst_decisions
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.evaluation.seen_groups import of_seen_groups
 from oumi_deploy.policy.answers import Answers
+from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.policy.policy import DeploymentPolicy
 
-BREAKDOWNS = ("fault_type", "service", "telemetry")
-FEW = 5
-"""Bad releases below which a breakdown says nothing."""
+_RISK_BINS = 20
 
 
 def report_contents(
@@ -59,41 +72,73 @@ def report_contents(
     Args:
         policy: The policy.
         episodes: The episodes to judge on.
-        n_folds: Grouped folds over which the baselines are fitted.
+        n_folds: Grouped folds over which the baselines are fitted, 0 to leave one group out.
         baselines: Whether to fit them.
-        n_worst: Decisions to show.
+        n_worst: Decisions to show at most.
         seed: Seed of folds and intervals.
 
     Raises:
-        DeployError: If no episode is labelled, or there are fewer groups than folds.
+        DeployError: If no episode can be scored, the episodes lack a column, there are fewer
+            groups than folds, or `n_worst` is below 0.
     """
+    if n_worst < 0:
+        raise DeployError(f"worst: {n_worst} is not 0 or more")
     seen = of_seen_groups(policy.training_data, episodes)
     judged = episodes if seen.all() else episodes.select(~seen)
-    if not (judged.labels != UNKNOWN).any():
-        raise DeployError("no episode is labelled: there is nothing to report on")
-    answers = policy_answers(policy, judged)
+    _require_labels(judged, int(seen.sum()))
+    evidence = policy_evidence(policy, judged)
+    answers = policy_answers(policy, judged, evidence=evidence)
     scores = score(judged, answers.actions, policy.rewards, answers=answers)
-    state = policy.encoder.names
-    fitted = {}
-    if baselines:
-        folds = assign_folds(judged.group_codes(), n_folds, seed)
-        fitted = held_out_baselines(judged, folds, policy.rewards, state, seed)
-    table = compare(judged, {"policy": answers}, fitted, policy.rewards, state, seed)
-    held = None
-    if policy.calibration is not None:
-        held = reliability(end_risk(scores, judged, answers.risk), seed)
+    if not len(scores.bad):
+        raise DeployError(
+            "no episode can be scored: each labelled one was rolled back before the policy would "
+            "have been; bring releases that ran to their end"
+        )
+    comparison = _compare(policy, judged, answers, n_folds if baselines else None, seed)
     contents = {
         "policy": _describe_policy(policy),
-        "judged_on": {**_count(judged), "n_trained_on": int(seen.sum()), "all_seen": seen.all()},
-        "comparison": table,
-        "reliability": held,
-        "false_alarms": _false_alarms(policy, judged, scores, seed),
-        "delay": _delay(scores),
-        "by": {k: _breakdown(judged, scores, k) for k in BREAKDOWNS if k in judged.texts},
+        "judged_on": {
+            **_count(judged, scores),
+            "n_in_file": len(episodes),
+            "n_trained_on": int(seen.sum()),
+            "all_seen": seen.all(),
+            "knows_groups": policy.training_data.get("group_digests") is not None,
+            "calibrated_on_them": _is_calibrated_on(policy, episodes),
+        },
+        "comparison": comparison,
+        "reliability": _reliability(policy, judged, answers, scores, seed),
+        "false_alarms": false_alarms(policy, judged, scores, seed),
+        "delay": delay(scores),
+        "by": {k: rows for k in BREAKDOWNS if (rows := breakdown(judged, scores, k))},
+        "observations": _describe_observations(policy, evidence),
         "worst": worst_decisions(policy, judged, answers, scores, n_worst),
     }
-    contents["warnings"] = _warnings(policy, judged, answers, contents)
-    return _plain(contents)
+    return _plain({**contents, "warnings": what_speaks_against(contents)})
+
+
+def _require_labels(episodes: Episodes, n_left_out: int) -> None:
+    if (episodes.labels != UNKNOWN).any():
+        return
+    of = f" among the {len(episodes)} of groups that it was not trained on" * bool(n_left_out)
+    raise DeployError(
+        f"no episode{of} is labelled: there is nothing to report on; set `label` to good or bad"
+    )
+
+
+def _compare(
+    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, n_folds: int | None, seed: int
+) -> dict[str, Any]:
+    if n_folds is None:
+        judged = judge(episodes, answers.actions, policy.rewards, answers=answers, seed=seed)
+        alone = {"name": "policy", "online": True, "metrics": judged["metrics"], "gains": None}
+        return {"rows": [alone], "notes": ["Baselines were not asked for."]}
+    state = policy.encoder.names
+    try:
+        folds = assign_folds(episodes.group_codes(), n_folds, seed)
+        fitted = held_out_baselines(episodes, folds, policy.rewards, state, seed)
+    except DeployError as error:
+        raise DeployError(f"{error}; --no-baselines reports on the policy alone") from error
+    return compare(episodes, {"policy": answers}, fitted, policy.rewards, state, seed)
 
 
 def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
@@ -110,110 +155,50 @@ def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
     }
 
 
-def _count(episodes: Episodes) -> dict[str, int]:
+def _is_calibrated_on(policy: DeploymentPolicy, episodes: Episodes) -> bool:
+    calibration = policy.calibration
+    return (
+        calibration is not None
+        and calibration.fitted_on.get("fingerprint") == episodes.fingerprint()
+    )
+
+
+def _count(episodes: Episodes, scores: Scores) -> dict[str, int]:
     return {
         "n_episodes": len(episodes),
         "n_groups": int(episodes.group_codes().max()) + 1,
         "n_good": int((episodes.labels == GOOD).sum()),
         "n_bad": int((episodes.labels == BAD).sum()),
-        "n_unlabelled": int((episodes.labels == UNKNOWN).sum()),
+        "n_unlabelled": scores.n_unlabelled,
+        "n_censored": scores.n_censored,
     }
 
 
-def _false_alarms(
-    policy: DeploymentPolicy, episodes: Episodes, scores: Scores, seed: int
-) -> dict[str, Any]:
-    """Returns the mean over groups of their healthy releases' share rolled back."""
-    good = ~scores.bad
-    codes = episodes.group_codes()[scores.episode][good]
-    _, groups = np.unique(codes, return_inverse=True)
-    n_groups = int(groups.max(initial=-1)) + 1
-    alpha = None if policy.calibration is None else policy.calibration.alpha
-    return {
-        "alpha": alpha,
-        "n_groups": n_groups,
-        "smallest_alpha": 1 / (n_groups + 1),
-        "share": _mean_over_groups(scores.rolled_back[good], groups, n_groups, seed),
-        "share_by_fallback": _mean_over_groups(
-            (scores.rolled_back & scores.fell_back)[good], groups, n_groups, seed
-        ),
-    }
-
-
-def _mean_over_groups(values: np.ndarray, groups: np.ndarray, n_groups: int, seed: int) -> Metric:
-    note = "no good release was scored"
-    if not n_groups:
-        return make_metric(np.nan, np.empty(0), note, 0)
-    shares = np.bincount(groups, values) / np.bincount(groups)
-    drawn = [weights @ shares / n_groups for weights in drawn_sets(n_groups, seed)()]
-    return make_metric(shares.mean(), np.concatenate(drawn), note, n_groups)
-
-
-def _delay(scores: Scores) -> dict[str, Any]:
-    """Returns the share of bad releases caught within each delay."""
-    caught = scores.bad & scores.rolled_back
-    timed = bool(np.isfinite(scores.delay_minutes[caught]).any())
-    delays = (scores.delay_minutes if timed else scores.delay_steps)[caught]
-    delays = np.sort(delays[np.isfinite(delays)])
-    share = np.arange(1, len(delays) + 1) / max(int(scores.bad.sum()), 1)
-    return {"unit": "minutes" if timed else "steps", "delays": delays, "share": share}
-
-
-def _breakdown(episodes: Episodes, scores: Scores, column: str) -> list[dict[str, Any]]:
-    words = episodes.texts[column][scores.episode]
-    rows = []
-    for word in sorted({str(w) for w in words if w is not None}):
-        of = words.astype(str) == word
-        bad, good = of & scores.bad, of & ~scores.bad
-        delays = scores.delay_steps[bad & scores.rolled_back]
-        rows.append(
-            {
-                "name": word,
-                "n_bad": int(bad.sum()),
-                "caught": int((bad & scores.rolled_back).sum()),
-                "n_good": int(good.sum()),
-                "disturbed": int((good & scores.rolled_back).sum()),
-                "median_delay_steps": float(np.median(delays)) if len(delays) else None,
-                "mean_reward": float(scores.reward[of].mean()),
-            }
-        )
-    return rows
-
-
-def _warnings(
-    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, contents: dict[str, Any]
-) -> list[str]:
-    """Says where the policy must not be trusted."""
-    said, counts = [], contents["judged_on"]
-    if counts["all_seen"]:
-        said.append("Every release here is of a group that the policy was trained on: flattering.")
+def _reliability(
+    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, scores: Scores, seed: int
+) -> dict[str, Any] | None:
     if policy.calibration is None:
-        said.append("It is not calibrated: no risk, no PAUSE. `oumi-deploy calibrate` fits that.")
-    if counts["n_groups"] < 20:
-        said.append(f"{counts['n_groups']} groups: the intervals themselves are rough.")
-    if counts["n_bad"] < 20:
-        said.append(f"{counts['n_bad']} bad releases: recall and delay are rough.")
-    for column, rows in contents["by"].items():
-        for row in rows:
-            where = f"{column} {row['name']}"
-            if 0 < row["n_bad"] < FEW:
-                said.append(f"{where}: {row['n_bad']} bad releases are too few to say.")
-            elif row["n_bad"] and row["caught"] < row["n_bad"] / 2:
-                said.append(f"{where}: {row['caught']} of {row['n_bad']} bad releases caught.")
-    for row in contents["comparison"]["rows"]:
-        gain = row["gains"] and row["gains"]["mean_reward_with_delay"]
-        if row["online"] and gain and gain["low"] is not None and gain["low"] <= 0:
-            said.append(f"On these releases it is not shown to be better than: {row['name']}.")
-    low = policy.encoder.low
-    never = [n for n, x in zip(policy.encoder.names, low, strict=True) if np.isnan(x)]
-    if never:
-        said.append(f"Its training never had {', '.join(never)}: nothing was learnt from them.")
-    evidence = policy_evidence(policy, episodes)
-    for what, share in (("outside its training range", evidence.is_outside.mean()),
-                        ("without telemetry", evidence.is_silent.mean())):  # fmt: skip
-        if share > 0.01:
-            said.append(f"{share:.1%} of the observations here are {what}.")
-    return said
+        return None
+    ends = end_risk(scores, episodes, answers.risk)
+    return {**reliability(ends, seed), "histogram": _histogram(ends)}
+
+
+def _histogram(ends: EndRisk) -> dict[str, np.ndarray]:
+    edges = np.linspace(0.0, 1.0, _RISK_BINS + 1)
+    good, bad = (np.histogram(ends.risk[ends.bad == is_bad], edges)[0] for is_bad in (False, True))
+    return {"edges": edges, "good": good, "bad": bad}
+
+
+def _describe_observations(policy: DeploymentPolicy, evidence: Evidence) -> dict[str, Any]:
+    calibration, encoder = policy.calibration, policy.encoder
+    least = 0.0 if calibration is None else calibration.pauses.min_requests
+    return {
+        "n": len(evidence.q_values),
+        "out_of_range": evidence.is_outside.mean(),
+        "silent": evidence.is_silent.mean(),
+        "few_requests": (evidence.requests < least).mean(),
+        "untaught": [n for n, x in zip(encoder.names, encoder.low, strict=True) if np.isnan(x)],
+    }
 
 
 def _plain(value: Any) -> Any:
