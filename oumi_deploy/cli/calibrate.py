@@ -137,8 +137,7 @@ def _describe(plain: dict[str, Any], path: Path) -> str:
 
 def figure_line(name: str, metric: dict[str, Any]) -> str:
     """Returns a figure of held-out releases with its interval, as a line to read."""
-    words = name.replace("_", " ")
-    if metric["value"] is None:
-        return f"{words}: - ({metric['note']})"
-    interval = "" if metric["low"] is None else f" ({metric['low']:.3f} to {metric['high']:.3f})"
-    return f"{words}: {metric['value']:.3f}{interval}"
+    from oumi_deploy.evaluation.metrics import told
+
+    undefined = f"- ({metric.get('note')})"
+    return f"{name.replace('_', ' ')}: {told(metric, '.3f', undefined)}"

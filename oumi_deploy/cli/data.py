@@ -137,7 +137,7 @@ def _check(args: argparse.Namespace) -> int:
         report |= {
             "n_rows": episodes.n_rows,
             "n_episodes": len(episodes),
-            "n_groups": int(episodes.group_codes().max()) + 1,
+            "n_groups": episodes.n_groups,
             "n_good": int((episodes.labels == 0).sum()),
             "n_bad": int((episodes.labels == 1).sum()),
             "n_unlabelled": int((episodes.labels < 0).sum()),

@@ -80,6 +80,12 @@ class Episodes:
         return np.concatenate([[0], np.cumsum(self.canary_lengths)])
 
     @property
+    def canary_steps(self) -> np.ndarray:
+        """Canary observations before each decision, int64 of shape (n_decisions,)."""
+        starts = np.repeat(self.canary_offsets[:-1], self.canary_lengths)
+        return np.arange(len(starts)) - starts
+
+    @property
     def canary_rows(self) -> np.ndarray:
         """Row numbers of the canary observations, int64 of shape (n_decisions,)."""
         skipped = np.cumsum(self.baseline_lengths)
@@ -101,6 +107,11 @@ class Episodes:
         codes[named] = pd.factorize(self.groups[named])[0]
         codes[~named] = np.arange((~named).sum()) + (codes[named].max(initial=-1) + 1)
         return codes
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups, an episode without one counting as one."""
+        return int(self.group_codes().max(initial=-1)) + 1
 
     def select(self, which: np.ndarray) -> "Episodes":
         """Returns some of the episodes, in the order asked for.

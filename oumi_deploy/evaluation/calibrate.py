@@ -86,17 +86,13 @@ def calibrate(
         calibration = replace(calibration, alpha=alpha, rollback_from=least)
     about = {
         "fingerprint": episodes.fingerprint(),
-        "n_groups": _n_groups(known),
+        "n_groups": known.n_groups,
         "n_good": int((known.labels == GOOD).sum()),
         "n_bad": int((known.labels == BAD).sum()),
         "n_left_out_as_trained_on": int(seen.sum()),
         **_figures(bare, pauses, for_risk, seed),
     }
     return replace(policy, calibration=replace(calibration, fitted_on=about))
-
-
-def _n_groups(episodes: Episodes) -> int:
-    return int(episodes.group_codes().max(initial=-1)) + 1
 
 
 def _require_both(episodes: Episodes, n_left_out: int) -> None:
@@ -106,7 +102,7 @@ def _require_both(episodes: Episodes, n_left_out: int) -> None:
             "calibration needs good and bad releases that the policy was not trained on, and "
             f"these are not both{left_out}: bring other groups"
         )
-    if _n_groups(episodes) < 2:
+    if episodes.n_groups < 2:
         raise DeployError(
             f"calibration needs two groups or more, and these are of one{left_out}: one group "
             "does not tell what another will do"
@@ -198,7 +194,7 @@ def _figures(
     policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes, seed: int
 ) -> dict[str, Any]:
     """Returns calibration error and Brier score where each group's map is fitted on the others."""
-    n_folds = min(_FOLDS, _n_groups(episodes))
+    n_folds = min(_FOLDS, episodes.n_groups)
     folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
     ends = _ends(policy, pauses, episodes)
     odds = belief_log_odds(policy_evidence(policy, episodes).q_values, policy.rewards)[ends]

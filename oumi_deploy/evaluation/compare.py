@@ -24,8 +24,8 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.evaluation.baselines.catalogue import BEST_ACHIEVABLE, HINDSIGHT, ONLINE
 from oumi_deploy.evaluation.baselines.fitting import Context
 from oumi_deploy.evaluation.baselines.hindsight import best_achievable
-from oumi_deploy.evaluation.evaluate import judge
-from oumi_deploy.evaluation.metrics import paired_gains
+from oumi_deploy.evaluation.evaluate import require_labels
+from oumi_deploy.evaluation.metrics import paired_gains, summarise, told
 from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
@@ -104,6 +104,7 @@ def compare(
     Raises:
         DeployError: If no episode is labelled.
     """
+    require_labels(episodes)
     taken = {name: answers.actions for name, answers in policies.items()} | dict(baselines)
     notes = []
     best = best_achievable(episodes, Context(rewards, tuple(state), seed))
@@ -112,19 +113,20 @@ def compare(
     else:
         taken[BEST_ACHIEVABLE] = best
     first = next(iter(policies), None)
-    scores = {name: score(episodes, actions, rewards) for name, actions in taken.items()}
+    scores = {
+        name: score(episodes, actions, rewards, answers=policies.get(name))
+        for name, actions in taken.items()
+    }
     rows = [
         {
             "name": name,
             "online": name not in HINDSIGHT and name != BEST_ACHIEVABLE,
-            "metrics": judge(episodes, actions, rewards, answers=policies.get(name), seed=seed)[
-                "metrics"
-            ],
+            "metrics": summarise(earned, episodes, seed),
             "gains": None
             if first in (None, name)
-            else paired_gains(scores[first], scores[name], episodes, seed),
+            else paired_gains(scores[first], earned, episodes, seed),
         }
-        for name, actions in taken.items()
+        for name, earned in scores.items()
     ]
     return {"rows": rows, "notes": notes}
 
@@ -134,8 +136,8 @@ def as_text(table: Mapping[str, Any]) -> str:
     lines = [["", *COLUMNS.values(), "gain in reward with delay"]]
     for row in table["rows"]:
         gain = row["gains"] and row["gains"]["mean_reward_with_delay"]
-        cells = [_cell(row["metrics"][name]) for name in COLUMNS]
-        lines.append([_called(row), *cells, _cell(gain) if gain else ""])
+        cells = [told(row["metrics"][name]) for name in COLUMNS]
+        lines.append([_called(row), *cells, told(gain) if gain else ""])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
     marks = any(not row["online"] for row in table["rows"])
@@ -159,12 +161,3 @@ def as_rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _called(row: Mapping[str, Any]) -> str:
     return row["name"] if row["online"] else f"{row['name']} *"
-
-
-def _cell(metric: Mapping[str, Any]) -> str:
-    if metric["value"] is None:
-        return "-"
-    value = f"{metric['value']:.3g}"
-    if metric["low"] is None:
-        return value
-    return f"{value} ({metric['low']:.3g} to {metric['high']:.3g})"

@@ -94,10 +94,9 @@ def last_observations(episodes: Episodes) -> np.ndarray:
 
     By plan, or by the end of the file, but not where the log was cut short by a ROLLBACK.
     """
-    offsets = episodes.canary_offsets
-    seen = 1 + np.arange(offsets[-1]) - np.repeat(offsets[:-1], episodes.canary_lengths)
-    is_last = seen >= episodes.column("planned_steps")[episodes.canary_rows]
-    is_last[offsets[1:] - 1] |= ~episodes.rolled_back
+    planned = episodes.column("planned_steps")[episodes.canary_rows]
+    is_last = episodes.canary_steps + 1 >= planned
+    is_last[episodes.canary_offsets[1:] - 1] |= ~episodes.rolled_back
     return is_last
 
 
@@ -155,19 +154,31 @@ def judge(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Judges actions at every decision; see `evaluate`."""
-    if not (episodes.labels != UNKNOWN).any():
-        raise DeployError("no episode is labelled: nothing can be scored")
+    require_labels(episodes)
     scores = score(episodes, actions, rewards, per_observation, answers)
     return {
         "metrics": summarise(scores, episodes, seed),
         "per_observation": per_observation,
+        **count_episodes(scores, episodes),
+        "episodes": list(episode_table(scores, episodes)),
+    }
+
+
+def require_labels(episodes: Episodes) -> None:
+    """Raises DeployError if no episode is labelled."""
+    if not (episodes.labels != UNKNOWN).any():
+        raise DeployError("no episode is labelled: nothing can be scored")
+
+
+def count_episodes(scores: Scores, episodes: Episodes) -> dict[str, int]:
+    """Returns what the scores are of, and what of it was not scored."""
+    return {
         "n_episodes": len(episodes),
-        "n_groups": int(episodes.group_codes().max()) + 1,
+        "n_groups": episodes.n_groups,
         "n_good": int((episodes.labels == GOOD).sum()),
         "n_bad": int((episodes.labels == BAD).sum()),
         "n_unlabelled": scores.n_unlabelled,
         "n_censored": scores.n_censored,
-        "episodes": list(episode_table(scores, episodes)),
     }
 
 

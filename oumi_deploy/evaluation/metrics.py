@@ -19,7 +19,7 @@ cluster bootstrap, Davison and Hinkley 1997, section 3.8) and the interval is th
 what the drawn sets give.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ _RATIOS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
     "share_ended_by_fallback": (lambda t: t["fell_back"], lambda t: t["n"], "nothing was scored"),
 }
 
-Metric = dict[str, Any]
+Metric = Mapping[str, Any]
 """`{"value", "low", "high"}`, and a `note` where one of them is None."""
 
 
@@ -217,3 +217,18 @@ def make_metric(value: Any, sampled: np.ndarray, note: str, n_groups: int) -> Me
         return {"value": float(value), "low": None, "high": None, "note": note}
     low, high = np.quantile(defined, [0.025, 0.975])
     return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def told(metric: Metric, tell: str = ".3g", undefined: str = "-") -> str:
+    """Returns a figure as text, its interval in brackets.
+
+    Args:
+        metric: The figure.
+        tell: How a number is told: a format specification, as in `.3f` or `.1%`.
+        undefined: What stands for a figure that is not defined.
+    """
+    if metric["value"] is None:
+        return undefined
+    if metric["low"] is None:
+        return format(metric["value"], tell)
+    return f"{metric['value']:{tell}} ({metric['low']:{tell}} to {metric['high']:{tell}})"

@@ -115,10 +115,10 @@ def encode_training_split(
         encoder = model.encoder or fit_encoder(settings.state, episodes)
         require_columns(encoder.state, episodes)
         features = encode_episodes(encoder.state, episodes)
-    silent = [name for name, low in zip(encoder.names, encoder.low, strict=True) if np.isnan(low)]
-    if silent:
+    if encoder.untaught:
         logger.warning(
-            f"The training split has no value of {', '.join(silent)}: nothing is learnt from them"
+            f"The training split has no value of {', '.join(encoder.untaught)}: nothing is learnt "
+            "from them"
         )
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):
@@ -224,7 +224,7 @@ def describe_training(
         training_data={
             "fingerprint": episodes.fingerprint(),
             "n_episodes": len(labels),
-            "n_groups": int(episodes.group_codes().max()) + 1,
+            "n_groups": episodes.n_groups,
             "n_decisions": n_decisions,
             "n_good": int((labels == 0).sum()),
             "n_bad": int((labels == 1).sum()),

@@ -79,11 +79,8 @@ class DeploymentPolicy:
         Raises:
             DeployError: If there is no canary observation, or a value is none.
         """
-        if isinstance(observations, Mapping | str) or not isinstance(observations, Sequence):
-            raise DeployError("observations: expected a list of objects, oldest first")
         rollout = self.begin()
-        for observation in observations:
-            rollout.observe(observation)
+        rollout.observe_all(observations)
         return rollout.decide(last=last)
 
     def begin(self) -> Rollout:

@@ -98,6 +98,11 @@ class StateEncoder:
         """Names of the features."""
         return tuple(feature.name for feature in self.state)
 
+    @cached_property
+    def untaught(self) -> tuple[str, ...]:
+        """Names of the features that the training split never had a value of."""
+        return tuple(n for n, x in zip(self.names, self.low, strict=True) if np.isnan(x))
+
     @property
     def n_inputs(self) -> int:
         """Length of `standardise`'s rows: each feature and its mark."""

@@ -102,7 +102,7 @@ def _tried(episodes: Episodes) -> Iterator[tuple[JudgeSettings, np.ndarray]]:
 def _decide(
     episodes: Episodes, found: dict[str, kayenta.Comparison], settings: JudgeSettings
 ) -> np.ndarray:
-    seen = _steps(episodes)
+    seen = episodes.canary_steps
     if not settings.metrics:
         return np.zeros(len(seen), dtype=int)
     verdicts = [kayenta.classify(found[metric], settings.effect) for metric in settings.metrics]
@@ -115,7 +115,7 @@ def _compare_all(
 ) -> dict[str, kayenta.Comparison]:
     """Compares each metric at every decision."""
     # Decisions of like length stand together, so that few samples need padding.
-    order = np.argsort(_steps(episodes), kind="stable")
+    order = np.argsort(episodes.canary_steps, kind="stable")
     back = np.argsort(order)
     chunks = [order[at : at + _AT_ONCE] for at in range(0, len(order), _AT_ONCE)]
     found = {}
@@ -163,9 +163,3 @@ def _stretch(values: np.ndarray, first: np.ndarray, lengths: np.ndarray) -> np.n
     at = np.arange(lengths.max(initial=0))[None, :]
     inside = at < lengths[:, None]
     return np.where(inside, values[np.where(inside, first[:, None] + at, 0)], np.nan)
-
-
-def _steps(episodes: Episodes) -> np.ndarray:
-    """Returns the canary observations before each decision."""
-    starts = np.repeat(episodes.canary_offsets[:-1], episodes.canary_lengths)
-    return np.arange(len(starts)) - starts

@@ -26,6 +26,7 @@ from itertools import product
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.evaluation.baselines.evidence import running_sum
 from oumi_deploy.evaluation.baselines.fitting import Context, Rule, best_setting
 from oumi_deploy.evaluation.baselines.rules import error_rates
 from oumi_deploy.policy.pauses import running_length
@@ -54,7 +55,7 @@ def argo_check(episodes: Episodes, limit: float, failure_limit: int) -> np.ndarr
     """
     errors = error_rates(episodes)
     in_error = running_length(np.isnan(errors), episodes.canary_offsets[:-1])
-    failed = _total(errors > limit, episodes)
+    failed = running_sum(errors > limit, episodes.canary_offsets[:-1])
     return ((failed > failure_limit) | (in_error >= ERRORS_IN_A_ROW)).astype(int)
 
 
@@ -76,7 +77,7 @@ def flagger_check(episodes: Episodes, limit: float, threshold: int) -> np.ndarra
     A missing error rate is a failed check ("no values found").
     """
     errors = error_rates(episodes)
-    failed = _total(np.isnan(errors) | (errors > limit), episodes)
+    failed = running_sum(np.isnan(errors) | (errors > limit), episodes.canary_offsets[:-1])
     return (failed >= threshold).astype(int)
 
 
@@ -103,10 +104,3 @@ def fit_flagger(episodes: Episodes, context: Context) -> Rule:
 
 def _settings(first_count: int) -> Iterator[tuple[float, int]]:
     return product(LIMITS, (first_count - 1 + count for count in COUNTS))
-
-
-def _total(marks: np.ndarray, episodes: Episodes) -> np.ndarray:
-    """Returns how many marks each episode has had up to each decision."""
-    counted = np.concatenate([[0], np.cumsum(marks)])
-    before = np.repeat(counted[episodes.canary_offsets[:-1]], episodes.canary_lengths)
-    return counted[1:] - before

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.scoring import end_of_rollouts
 
 
 def soft_error_rule(
@@ -93,11 +94,8 @@ def log_decisions(
             "releases that were seen to their end"
         )
     stops = np.random.default_rng(seed).random(n_decisions) < chances
-    starts = episodes.canary_offsets[:-1]
-    at = np.arange(n_decisions)
-    first_stop = np.minimum.reduceat(np.where(stops, at, n_decisions), starts)
-    rolled_back = first_stop < n_decisions
-    kept_canary = np.where(rolled_back, first_stop - starts + 1, episodes.canary_lengths)
+    ends = end_of_rollouts(stops.astype(int), episodes)
+    rolled_back, kept_canary = stops[ends], ends - episodes.canary_offsets[:-1] + 1
     propensity = np.full(episodes.n_rows, np.nan)
     propensity[episodes.canary_rows] = np.where(stops, chances, 1 - chances)
     cut = _cut(episodes, episodes.baseline_lengths + kept_canary, propensity)

@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.folds import assign_folds
 from oumi_deploy.evaluation.offpolicy.doubly_robust import doubly_robust, doubly_robust_completion
 from oumi_deploy.evaluation.offpolicy.features import standardised
 from oumi_deploy.evaluation.offpolicy.fitted_q import fitted_q_evaluation
@@ -199,7 +200,7 @@ def group_folds(log: DecisionLog, seed: int) -> NDArray[np.int64]:
             f"the log has {n_groups} groups of releases, and an interval needs {LEAST_GROUPS}: "
             "log more releases"
         )
-    return np.random.default_rng(seed).permutation(n_groups) % FOLDS
+    return assign_folds(np.arange(n_groups), FOLDS, seed)
 
 
 def _or_refused(

@@ -39,8 +39,7 @@ def value_features(q_values: Floats, episodes: Episodes) -> Floats:
         of the steps so far.
     """
     rows = episodes.canary_rows
-    lengths = episodes.canary_lengths
-    steps = np.arange(len(rows)) - np.repeat(episodes.canary_offsets[:-1], lengths) + 1.0
+    steps = episodes.canary_steps + 1.0
     left = 1 - steps / episodes.column("planned_steps")[rows]
     at_end = (left <= 0).astype(float)
     left = np.where(np.isnan(left), 0.0, np.maximum(left, 0.0))

@@ -38,11 +38,12 @@ from typing import Any
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
+from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.compare import compare, held_out_baselines
-from oumi_deploy.evaluation.evaluate import judge, policy_answers, policy_evidence
+from oumi_deploy.evaluation.evaluate import count_episodes, policy_answers, policy_evidence
 from oumi_deploy.evaluation.folds import assign_folds
+from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.reliability import EndRisk, end_risk, reliability
 from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay, false_alarms
 from oumi_deploy.evaluation.report.trust import what_speaks_against
@@ -94,24 +95,23 @@ def report_contents(
             "no episode can be scored: each labelled one was rolled back before the policy would "
             "have been; bring releases that ran to their end"
         )
-    comparison = _compare(policy, judged, answers, n_folds if baselines else None, seed)
     contents = {
         "policy": _describe_policy(policy),
         "judged_on": {
-            **_count(judged, scores),
+            **count_episodes(scores, judged),
             "n_in_file": len(episodes),
             "n_trained_on": int(seen.sum()),
             "all_seen": seen.all(),
             "knows_groups": policy.training_data.get("group_digests") is not None,
             "calibrated_on_them": _is_calibrated_on(policy, episodes),
         },
-        "comparison": comparison,
+        "comparison": _compare(policy, judged, answers, n_folds if baselines else None, seed),
         "reliability": _reliability(policy, judged, answers, scores, seed),
         "false_alarms": false_alarms(policy, judged, scores, seed),
         "delay": delay(scores),
         "by": {k: rows for k in BREAKDOWNS if (rows := breakdown(judged, scores, k))},
         "observations": _describe_observations(policy, evidence),
-        "worst": worst_decisions(policy, judged, answers, scores, n_worst),
+        "worst": worst_decisions(policy, judged, evidence, answers, scores, n_worst),
     }
     return _plain({**contents, "warnings": what_speaks_against(contents)})
 
@@ -129,8 +129,9 @@ def _compare(
     policy: DeploymentPolicy, episodes: Episodes, answers: Answers, n_folds: int | None, seed: int
 ) -> dict[str, Any]:
     if n_folds is None:
-        judged = judge(episodes, answers.actions, policy.rewards, answers=answers, seed=seed)
-        alone = {"name": "policy", "online": True, "metrics": judged["metrics"], "gains": None}
+        scores = score(episodes, answers.actions, policy.rewards, answers=answers)
+        metrics = summarise(scores, episodes, seed)
+        alone = {"name": "policy", "online": True, "metrics": metrics, "gains": None}
         return {"rows": [alone], "notes": ["Baselines were not asked for."]}
     state = policy.encoder.names
     try:
@@ -163,17 +164,6 @@ def _is_calibrated_on(policy: DeploymentPolicy, episodes: Episodes) -> bool:
     )
 
 
-def _count(episodes: Episodes, scores: Scores) -> dict[str, int]:
-    return {
-        "n_episodes": len(episodes),
-        "n_groups": int(episodes.group_codes().max()) + 1,
-        "n_good": int((episodes.labels == GOOD).sum()),
-        "n_bad": int((episodes.labels == BAD).sum()),
-        "n_unlabelled": scores.n_unlabelled,
-        "n_censored": scores.n_censored,
-    }
-
-
 def _reliability(
     policy: DeploymentPolicy, episodes: Episodes, answers: Answers, scores: Scores, seed: int
 ) -> dict[str, Any] | None:
@@ -197,7 +187,7 @@ def _describe_observations(policy: DeploymentPolicy, evidence: Evidence) -> dict
         "out_of_range": evidence.is_outside.mean(),
         "silent": evidence.is_silent.mean(),
         "few_requests": (evidence.requests < least).mean(),
-        "untaught": [n for n, x in zip(encoder.names, encoder.low, strict=True) if np.isnan(x)],
+        "untaught": list(encoder.untaught),
     }
 
 

@@ -16,7 +16,9 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+
+from oumi_deploy.evaluation import metrics
+from oumi_deploy.evaluation.metrics import Metric
 
 Tell = str
 """How a number is told: a format specification, as in `.3f` or `.1%`."""
@@ -27,16 +29,13 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{_class(kind)}>{escape(text)}</p>"
 
 
-def told(metric: Mapping[str, Any] | None, tell: Tell = ".3g") -> str:
+def told(metric: Metric | None, tell: Tell = ".3g") -> str:
     """Returns a figure as text, its interval in brackets; a dash where it is not defined."""
-    if metric is None or metric["value"] is None:
-        return "–"  # noqa: RUF001
-    if metric["low"] is None:
-        return format(metric["value"], tell)
-    return f"{metric['value']:{tell}} ({metric['low']:{tell}} to {metric['high']:{tell}})"
+    nothing = "–"  # noqa: RUF001
+    return nothing if metric is None else metrics.told(metric, tell, nothing)
 
 
-def cell(metric: Mapping[str, Any] | None, tell: Tell = ".3g") -> str:
+def cell(metric: Metric | None, tell: Tell = ".3g") -> str:
     """Returns a figure as the HTML of a table's cell, its interval below it."""
     value, _, interval = told(metric, tell).partition(" (")
     return escape(value) + (f"<small>{escape(interval.rstrip(')'))}</small>" if interval else "")

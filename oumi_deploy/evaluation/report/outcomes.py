@@ -53,8 +53,8 @@ def false_alarms(
         "n_groups": n_groups,
         "share": _mean_over_groups(back, groups, n_groups, seed),
         "share_by_fallback": _mean_over_groups(fallen, groups, n_groups, seed),
-        "share_of_releases": _mean_over_releases(back, groups, n_groups, seed),
-        "share_of_releases_by_fallback": _mean_over_releases(fallen, groups, n_groups, seed),
+        "share_of_releases": _mean_over_releases(back, groups, seed),
+        "share_of_releases_by_fallback": _mean_over_releases(fallen, groups, seed),
         "supported": [
             {"alpha": a, "n_groups": needed, "enough": n_groups >= needed}
             for a in ALPHAS
@@ -64,19 +64,21 @@ def false_alarms(
 
 
 def _mean_over_groups(values: np.ndarray, groups: np.ndarray, n_groups: int, seed: int) -> Metric:
-    if not n_groups:
-        return make_metric(np.nan, np.empty(0), _NONE_GOOD, 0)
     shares = np.bincount(groups, values) / np.bincount(groups)
-    drawn = [weights @ shares / n_groups for weights in drawn_sets(n_groups, seed)()]
-    return make_metric(shares.mean(), np.concatenate(drawn), _NONE_GOOD, n_groups)
+    return _ratio(shares, np.ones(n_groups), seed)
 
 
-def _mean_over_releases(values: np.ndarray, groups: np.ndarray, n_groups: int, seed: int) -> Metric:
+def _mean_over_releases(values: np.ndarray, groups: np.ndarray, seed: int) -> Metric:
+    return _ratio(np.bincount(groups, values), np.bincount(groups), seed)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Metric:
+    """Returns sum(above) / sum(below) over groups, with the interval of what drawn sets give."""
+    n_groups = len(below)
     if not n_groups:
         return make_metric(np.nan, np.empty(0), _NONE_GOOD, 0)
-    hits, sizes = np.bincount(groups, values), np.bincount(groups)
-    drawn = [(weights @ hits) / (weights @ sizes) for weights in drawn_sets(n_groups, seed)()]
-    return make_metric(values.mean(), np.concatenate(drawn), _NONE_GOOD, n_groups)
+    drawn = [(weights @ above) / (weights @ below) for weights in drawn_sets(n_groups, seed)()]
+    return make_metric(above.sum() / below.sum(), np.concatenate(drawn), _NONE_GOOD, n_groups)
 
 
 def delay(scores: Scores) -> dict[str, Any]:

@@ -20,11 +20,12 @@ import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import CONTROL
-from oumi_deploy.evaluation.evaluate import last_observations, policy_q_values
+from oumi_deploy.evaluation.evaluate import last_observations
 from oumi_deploy.evaluation.figures.clock import read_clock
 from oumi_deploy.evaluation.scoring import Scores
 from oumi_deploy.policy.answers import ANSWERS, Answers
 from oumi_deploy.policy.explain import explain
+from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
@@ -33,13 +34,19 @@ KINDS = ("missed", "needless", "late")
 
 
 def worst_decisions(
-    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, scores: Scores, n: int
+    policy: DeploymentPolicy,
+    episodes: Episodes,
+    evidence: Evidence,
+    answers: Answers,
+    scores: Scores,
+    n: int,
 ) -> list[dict[str, Any]]:
     """Returns the worst decisions: of the first of KINDS first, then those that cost most.
 
     Args:
         policy: The policy.
         episodes: The episodes.
+        evidence: What their observations carry.
         answers: What the policy answers to them.
         scores: The scores of these answers.
         n: How many to return at most.
@@ -67,7 +74,7 @@ def worst_decisions(
             "fell_back": scores.fell_back[i],
             "loss": loss[i],
             **_timeline(policy, episodes, int(scores.episode[i])),
-            **_answers(policy, episodes, answers, int(scores.episode[i]), int(scores.end[i])),
+            **_answers(episodes, evidence, answers, int(scores.episode[i]), int(scores.end[i])),
             "explanation": explain(
                 policy,
                 _observations(episodes, int(scores.episode[i]), int(scores.end[i])),
@@ -98,11 +105,11 @@ def _timeline(policy: DeploymentPolicy, episodes: Episodes, number: int) -> dict
 
 
 def _answers(
-    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, number: int, end: int
+    episodes: Episodes, evidence: Evidence, answers: Answers, number: int, end: int
 ) -> dict[str, Any]:
     first = int(episodes.canary_offsets[number])
     until = slice(first, end + 1)
-    q_values = policy_q_values(policy, episodes.select(np.array([number])))[: end - first + 1]
+    q_values = evidence.q_values[until]
     return {
         "at": end - first,
         "answers": [ANSWERS[code] for code in answers.decision[until]],
