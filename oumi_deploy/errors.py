@@ -14,6 +14,8 @@
 
 """The errors a user can cause and mend."""
 
+from collections.abc import Iterable
+
 
 class DeployError(ValueError):
     """Bad input, said in one line that names the place and the remedy.
@@ -21,3 +23,19 @@ class DeployError(ValueError):
     The command line prints the message and exits with status 2; under `oumi` commands the
     plugin turns it into Oumi's own configuration error.
     """
+
+
+def near_name(name: object, names: Iterable[str], otherwise: str | None = None) -> str:
+    """Returns a hint for a name that is unknown: the nearest that there is.
+
+    Args:
+        name: The unknown name.
+        names: The names that there are.
+        otherwise: The hint where none is near; by default all names.
+    """
+    # Imported here: `decide` need not wait for what only a mistake needs.
+    from difflib import get_close_matches
+
+    names = list(names)
+    near = get_close_matches(str(name), names, n=1)
+    return f"did you mean {near[0]}?" if near else otherwise or f"there are {', '.join(names)}"

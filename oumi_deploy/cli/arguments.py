@@ -16,6 +16,7 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -46,6 +47,16 @@ def add_command(
     )
     parser.set_defaults(run=run, extra=extra)
     return parser
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Adds the policy file that a command is about."""
+    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+
+
+def add_episodes(parser: argparse.ArgumentParser, what: str = "episodes") -> None:
+    """Adds the episode file that a command reads."""
+    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help=what)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

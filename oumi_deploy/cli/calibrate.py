@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_policy, add_seed
 
 _DESCRIPTION = """\
 Fit how sure a policy may be, on releases of groups that it was not trained on, and write the policy
@@ -46,8 +46,8 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="data",
     )
-    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    add_policy(parser)
+    add_episodes(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="policy to write")
     parser.add_argument(
         "--alpha",

@@ -17,10 +17,9 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command
+from oumi_deploy.cli.arguments import add_command, add_policy
 from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
@@ -55,7 +54,7 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra=None,
     )
-    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+    add_policy(parser)
     parser.add_argument(
         "--last",
         action="store_true",

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_policy, add_seed
 
 _DESCRIPTION = """\
 Judge a policy on labelled episodes. Decisions are taken at canary observations, an episode is
@@ -42,8 +42,8 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="data",
     )
-    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    add_policy(parser)
+    add_episodes(parser)
     parser.add_argument(
         "--per-observation",
         action="store_true",

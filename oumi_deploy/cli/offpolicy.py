@@ -17,10 +17,9 @@
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_seed
+from oumi_deploy.cli.arguments import add_command, add_episodes, add_policy, add_seed
 
 _DESCRIPTION = """\
 Estimate what a policy would earn, from releases that something else decided.
@@ -75,8 +74,8 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="data",
     )
-    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="the log")
+    add_policy(parser)
+    add_episodes(parser, "the log")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_seed(parser, "seed of folds and resampling")
 

@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_policy, add_seed
 from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
@@ -41,8 +41,8 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="data",
     )
-    parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    add_policy(parser)
+    add_episodes(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="page to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")
     parser.add_argument(

@@ -14,14 +14,13 @@
 
 """Generated episodes, packed."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from oumi_deploy.episodes.generator import ReleaseParameters, stream_episodes
 from oumi_deploy.episodes.packed import Episodes, concatenate, episodes_of_frame
-from oumi_deploy.errors import DeployError
+from oumi_deploy.errors import DeployError, near_name
 
 
 def release_parameters(changes: Mapping[str, Any]) -> ReleaseParameters:
@@ -36,9 +35,7 @@ def release_parameters(changes: Mapping[str, Any]) -> ReleaseParameters:
     known = {f.name for f in fields(ReleaseParameters)}
     for name in changes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = "`oumi-deploy generate --parameters` lists them"
-            hint = f"did you mean {near[0]}?" if near else hint
+            hint = near_name(name, known, "`oumi-deploy generate --parameters` lists them")
             raise DeployError(f"parameters: unknown {name}: {hint}")
     pairs: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in changes.items()}
     return ReleaseParameters(**pairs)

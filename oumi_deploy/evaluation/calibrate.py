@@ -32,8 +32,9 @@ from oumi_deploy.evaluation.reliability import EndRisk, reliability
 from oumi_deploy.evaluation.scoring import end_of_rollouts
 from oumi_deploy.evaluation.seen_groups import of_seen_groups
 from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
-from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.policy.pauses import Evidence, PauseRules
 from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.problem.rewards import Rewards
 
 PRIOR = 1.0
 """Weight, in releases, of the belief that Q-values mean what they say: slope 1, intercept 0."""
@@ -76,11 +77,13 @@ def calibrate(
     _require_both(known, int(seen.sum()))
     for_risk, for_bound = _parts(known, alpha is not None and pauses.max_doubt is not None, seed)
 
-    bare = replace(policy, calibration=None)
-    intercept, slope = fit_line([calibration_points(bare, pauses, for_risk)])
+    seen_so_far = _look(policy, pauses, for_risk)
+    intercept, slope = fit_line([seen_so_far.points])
     calibration = Calibration(intercept, slope, pauses)
     if alpha is not None:
-        evidence = policy_evidence(replace(bare, calibration=calibration), for_bound)
+        evidence = seen_so_far.evidence
+        if for_bound is not for_risk:
+            evidence = policy_evidence(replace(policy, calibration=calibration), for_bound)
         risk = calibration.risk(evidence.q_values, policy.rewards)
         least = least_rollback_risk(for_bound, evidence, risk, pauses, alpha)
         calibration = replace(calibration, alpha=alpha, rollback_from=least)
@@ -90,7 +93,7 @@ def calibrate(
         "n_good": int((known.labels == GOOD).sum()),
         "n_bad": int((known.labels == BAD).sum()),
         "n_left_out_as_trained_on": int(seen.sum()),
-        **_figures(bare, pauses, for_risk, seed),
+        **_figures(seen_so_far, policy.rewards, for_risk, seed),
     }
     return replace(policy, calibration=replace(calibration, fitted_on=about))
 
@@ -134,6 +137,39 @@ class Points:
     bad: np.ndarray
     weights: np.ndarray
 
+    def select(self, which: np.ndarray) -> "Points":
+        """Returns some of the points."""
+        return Points(self.log_odds[which], self.bad[which], self.weights[which])
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a policy makes of labelled episodes.
+
+    Attributes:
+        evidence: What their observations carry.
+        ends: Decision at which each rollout ends before doubt has a say, int (n_episodes,).
+        points: What the map of belief onto risk is fitted to.
+    """
+
+    evidence: Evidence
+    ends: np.ndarray
+    points: Points
+
+
+def _look(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> _Look:
+    as_is = Calibration(0.0, 1.0, replace(pauses, max_doubt=None))
+    policy = replace(policy, calibration=as_is)
+    evidence = policy_evidence(policy, episodes)
+    actions = policy_answers(policy, episodes, evidence=evidence).actions
+    ends = end_of_rollouts(actions, episodes)
+    first, lengths = episodes.canary_offsets[:-1], episodes.canary_lengths
+    of = np.repeat(np.arange(len(episodes)), lengths)
+    weights = 0.5 * (np.arange(len(of)) <= ends[of]) / (ends - first + 1)[of]
+    weights[ends] += 0.5
+    odds = belief_log_odds(evidence.q_values, policy.rewards)
+    return _Look(evidence, ends, Points(odds, episodes.labels[of], weights))
+
 
 def calibration_points(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> Points:
     """Returns the points that labelled episodes give, half of each at its rollout's end.
@@ -143,15 +179,7 @@ def calibration_points(policy: DeploymentPolicy, pauses: PauseRules, episodes: E
         pauses: Its pauses, for where rollouts end.
         episodes: The episodes, all labelled.
     """
-    ends = _ends(policy, pauses, episodes)
-    first, lengths = episodes.canary_offsets[:-1], episodes.canary_lengths
-    of = np.repeat(np.arange(len(episodes)), lengths)
-    reached = np.arange(len(of)) <= ends[of]
-    weights = 0.5 * reached / (ends - first + 1)[of]
-    weights[ends] += 0.5
-    evidence = policy_evidence(policy, episodes)
-    odds = belief_log_odds(evidence.q_values, policy.rewards)
-    return Points(odds, episodes.labels[of], weights)
+    return _look(policy, pauses, episodes).points
 
 
 def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
@@ -183,28 +211,17 @@ def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
     return intercept, slope
 
 
-def _ends(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> np.ndarray:
-    """Returns the decision at which each rollout ends before doubt has a say."""
-    as_is = Calibration(0.0, 1.0, replace(pauses, max_doubt=None))
-    answers = policy_answers(replace(policy, calibration=as_is), episodes)
-    return end_of_rollouts(answers.actions, episodes)
-
-
-def _figures(
-    policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes, seed: int
-) -> dict[str, Any]:
+def _figures(look: _Look, rewards: Rewards, episodes: Episodes, seed: int) -> dict[str, Any]:
     """Returns calibration error and Brier score where each group's map is fitted on the others."""
-    n_folds = min(_FOLDS, episodes.n_groups)
-    folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
-    ends = _ends(policy, pauses, episodes)
-    odds = belief_log_odds(policy_evidence(policy, episodes).q_values, policy.rewards)[ends]
+    folds = GroupKFold(min(_FOLDS, episodes.n_groups), shuffle=True, random_state=seed)
+    groups, q_values = episodes.group_codes(), look.evidence.q_values[look.ends]
+    of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
     risk = np.empty(len(episodes))
-    for others, held_out in folds.split(risk, groups=episodes.group_codes()):
+    for others, held_out in folds.split(risk, groups=groups):
         try:
-            points = calibration_points(policy, pauses, episodes.select(others))
-            intercept, slope = fit_line([points])
+            line = fit_line([look.points.select(np.isin(of, others))])
         except DeployError:
-            intercept, slope = 0.0, 1.0
-        risk[held_out] = expit(intercept + slope * odds[held_out])
-    held = reliability(EndRisk(risk, episodes.labels == BAD, episodes.group_codes()), seed)
+            line = 0.0, 1.0
+        risk[held_out] = Calibration(*line).risk(q_values[held_out], rewards)
+    held = reliability(EndRisk(risk, episodes.labels == BAD, groups), seed)
     return {name: held[name] for name in ("calibration_error", "brier")}

@@ -25,7 +25,7 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.policy.answers import Answers, prefer, settle
-from oumi_deploy.policy.pauses import Evidence, PauseRules, is_telemetry, running_length
+from oumi_deploy.policy.pauses import Evidence, is_telemetry, running_length
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes, require_columns
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
@@ -64,11 +64,10 @@ def policy_answers(
     """
     evidence = policy_evidence(policy, episodes) if evidence is None else evidence
     preferred = prefer(policy.calibration, policy.rewards, evidence)
-    rules = PauseRules() if policy.calibration is None else policy.calibration.pauses
     starts = episodes.canary_offsets[:-1]
     running = running_length(preferred.wants_pause, starts)
     is_last = last_observations(episodes) | per_observation
-    return settle(rules, preferred, running, is_last)
+    return settle(policy.calibration, preferred, running, is_last)
 
 
 def policy_evidence(policy: DeploymentPolicy, episodes: Episodes) -> Evidence:
@@ -156,6 +155,13 @@ def judge(
     """Judges actions at every decision; see `evaluate`."""
     require_labels(episodes)
     scores = score(episodes, actions, rewards, per_observation, answers)
+    return describe_scores(scores, episodes, per_observation=per_observation, seed=seed)
+
+
+def describe_scores(
+    scores: Scores, episodes: Episodes, *, per_observation: bool = False, seed: int = 0
+) -> dict[str, Any]:
+    """Returns what `evaluate` does, from scores of these episodes."""
     return {
         "metrics": summarise(scores, episodes, seed),
         "per_observation": per_observation,

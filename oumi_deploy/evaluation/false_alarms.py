@@ -31,7 +31,7 @@ from oumi_deploy.episodes.schema import GOOD
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import last_observations
 from oumi_deploy.policy.pauses import Evidence, PauseRules, reasons_to_pause, running_length
-from oumi_deploy.problem.rewards import ACTIONS, Action
+from oumi_deploy.problem.rewards import Action
 
 _ROUNDING = 1e-9
 
@@ -99,7 +99,7 @@ def _require_enough(n_groups: int, alpha: float) -> None:
 def _round_up(share: float) -> str:
     """Writes a share with three digits, never below it."""
     step = 10.0 ** (np.floor(np.log10(share)) - 2)
-    return f"{np.ceil(share / step - 1e-9) * step:.3g}"
+    return f"{np.ceil(share / step - _ROUNDING) * step:.3g}"
 
 
 def _highest_own_rollback(episodes: Episodes, evidence: Evidence, risk: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def _rolled_back_anyhow(
     episodes: Episodes, evidence: Evidence, risk: np.ndarray, rules: PauseRules
 ) -> np.ndarray:
     """Returns which releases end in ROLLBACK by a fallback or in the log, bool (n_episodes,)."""
-    if ACTIONS.index(rules.pause_fallback) != Action.ROLLBACK:
+    if Action[rules.pause_fallback] != Action.ROLLBACK:
         return episodes.rolled_back.copy()
     wants = np.zeros(len(risk), dtype=bool)
     for action in Action:

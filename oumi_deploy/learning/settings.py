@@ -24,7 +24,6 @@ They stand in a training config under `training.trainer_kwargs`, beside the plug
         rewards: {missed_rollback: -500}
 """
 
-import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -32,7 +31,7 @@ from math import isfinite
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from oumi_deploy.episodes.schema import STANDARD_METRICS
-from oumi_deploy.errors import DeployError
+from oumi_deploy.errors import DeployError, near_name
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
 
@@ -209,9 +208,7 @@ def _checked(kind: type, plain: Mapping[str, Any], prefix: str = "") -> dict[str
     values = {}
     for name, value in plain.items():
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise DeployError(f"unknown setting {prefix}{name}: {hint}")
+            raise DeployError(f"unknown setting {prefix}{name}: {near_name(name, names)}")
         values[name] = _convert(prefix + name, value, hints[name])
     return values
 

@@ -14,13 +14,12 @@
 
 """The calibration at the end of a training whose config names a validation split."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.errors import DeployError
+from oumi_deploy.errors import DeployError, near_name
 from oumi_deploy.evaluation.calibrate import calibrate
 from oumi_deploy.policy.calibration import check_alpha
 from oumi_deploy.policy.pauses import PauseRules
@@ -55,15 +54,18 @@ def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationS
     names = ["alpha", *(f.name for f in fields(PauseRules))]
     for name in plain:
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise DeployError(f"unknown setting {SETTING}.{name}: {hint}")
+            raise DeployError(f"unknown setting {SETTING}.{name}: {near_name(name, names)}")
     try:
         check_alpha(plain.get("alpha"))
         pauses = PauseRules(**{str(k): v for k, v in plain.items() if k != "alpha"})
     except DeployError as error:
         raise DeployError(f"{SETTING}.{error}") from error
     return CalibrationSettings(plain.get("alpha"), pauses)
+
+
+def algorithm_kwargs(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what of `trainer_kwargs` is for the algorithm: not the plugin's name, nor this."""
+    return {k: v for k, v in trainer_kwargs.items() if k not in ("trainer", SETTING)}
 
 
 def calibrated(

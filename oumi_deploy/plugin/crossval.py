@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite, add_seed
+from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_seed
 from oumi_deploy.cli.calibrate import figure_line
 from oumi_deploy.evaluation.folds import assign_folds, codes_by
 
@@ -88,7 +88,7 @@ def add_commands(commands: Any) -> None:
 
 def add_fold_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what every command asks that trains and judges over folds."""
-    parser.add_argument("--episodes", required=True, type=Path, metavar="FILE", help="episodes")
+    add_episodes(parser)
     parser.add_argument(
         "--folds", type=int, default=5, help="number of folds; 0 leaves one group out (default 5)"
     )
@@ -171,19 +171,20 @@ def cross_validate(
         `reliability` (None for an uncalibrated policy).
     """
     from oumi_deploy.evaluation.compare import compare, held_out_baselines
-    from oumi_deploy.evaluation.evaluate import judge
+    from oumi_deploy.evaluation.evaluate import describe_scores, require_labels
     from oumi_deploy.evaluation.reliability import end_risk, reliability
     from oumi_deploy.evaluation.scoring import score
     from oumi_deploy.plugin.runs import settings_of
 
     settings = settings_of(next(iter(configs.values())))
     rewards, state = settings.rewards, settings.state
+    require_labels(episodes)
     answers, policies = {}, {}
     for name, config in configs.items():
         said = held_out_answers(config, episodes, folds, seed=seed, n_inner=n_inner)
         scores = score(episodes, said.actions, rewards, answers=said)
         ends = end_risk(scores, episodes, said.risk)
-        judged = judge(episodes, said.actions, rewards, answers=said, seed=seed)
+        judged = describe_scores(scores, episodes, seed=seed)
         answers[name] = said
         policies[name] = {**judged, "reliability": reliability(ends, seed) if n_inner else None}
     fitted = held_out_baselines(episodes, folds, rewards, state, seed) if baselines else {}
@@ -219,22 +220,19 @@ def held_out_answers(
     from oumi_deploy.plugin.runs import train_policy
     from oumi_deploy.policy.answers import Answers
 
-    of = np.repeat(folds, episodes.canary_lengths)
-    parts = {}
+    parts, rows = [], []
     for fold in tqdm(np.unique(folds), desc="Folds", unit="fold"):
         train = episodes.select(folds != fold)
         policy, _ = train_policy(config, train, changes=changes)
         if n_inner:
             calibration = _calibration_within(config, train, n_inner, seed, changes)
             policy = replace(policy, calibration=calibration)
-        parts[fold] = policy_answers(policy, episodes.select(folds == fold))
-    columns = []
-    for column in fields(Answers):
-        values = np.empty(len(of), dtype=getattr(next(iter(parts.values())), column.name).dtype)
-        for fold, part in parts.items():
-            values[of == fold] = getattr(part, column.name)
-        columns.append(values)
-    return Answers(*columns)
+        parts.append(policy_answers(policy, episodes.select(folds == fold)))
+        rows.append(np.flatnonzero(np.repeat(folds == fold, episodes.canary_lengths)))
+    back = np.argsort(np.concatenate(rows))
+    return Answers(
+        *(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Answers))
+    )
 
 
 def _calibration_within(

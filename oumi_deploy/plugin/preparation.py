@@ -42,7 +42,7 @@ from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
 from oumi_deploy.learning.transitions import Transitions
-from oumi_deploy.plugin.calibration import SETTING
+from oumi_deploy.plugin.calibration import algorithm_kwargs
 from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
@@ -75,7 +75,7 @@ def read_trainer_settings(
                 "model.model_name: the deployment trainer trains deployment:table or "
                 f"deployment:network, not a {type(model).__name__}"
             )
-    plain = {k: v for k, v in params.trainer_kwargs.items() if k not in ("trainer", SETTING)}
+    plain = algorithm_kwargs(params.trainer_kwargs)
     if model.encoder is not None:
         plain.setdefault("state", list(model.encoder.names))
     with as_config_error("training.trainer_kwargs"):

@@ -24,7 +24,7 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import to_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
-from oumi_deploy.plugin.calibration import SETTING
+from oumi_deploy.plugin.calibration import algorithm_kwargs
 from oumi_deploy.plugin.quiet import quiet_oumi
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.state import metrics_of, parse_state
@@ -63,8 +63,7 @@ def settings_of(config: Any) -> AlgorithmSettings:
     Raises:
         DeployError: If one is unknown or impossible.
     """
-    kwargs = config.training.trainer_kwargs
-    plain = {k: v for k, v in kwargs.items() if k not in ("trainer", SETTING)}
+    plain = algorithm_kwargs(config.training.trainer_kwargs)
     return read_settings(plain, network=_is_network(config.model.model_name))
 
 

@@ -94,11 +94,14 @@ def prefer(calibration: Calibration | None, rewards: Rewards, evidence: Evidence
     held = (action == Action.ROLLBACK) & (risk < calibration.rollback_from)
     action = np.where(held, Action.CONTINUE, action)
     why = reasons_to_pause(calibration.pauses, action, risk, evidence)
-    return Preferences(action, risk, why + Reason.FALSE_ALARM_BOUND * held, why > 0)
+    return Preferences(action, risk, why + Reason.FALSE_ALARM_BOUND.value * held, why > 0)
 
 
 def settle(
-    rules: PauseRules, preferred: Preferences, running: np.ndarray, is_last: np.ndarray
+    calibration: Calibration | None,
+    preferred: Preferences,
+    running: np.ndarray,
+    is_last: np.ndarray,
 ) -> Answers:
     """Turns preferences into answers.
 
@@ -106,19 +109,21 @@ def settle(
     observation follows that it could wait for.
 
     Args:
-        rules: How long a pause lasts.
+        calibration: The policy's calibration, with how long a pause lasts; None where there is
+            none.
         preferred: What the policy prefers at n observations.
         running: How many observations running want a pause, this one included, int (n,).
         is_last: Whether no later observation will come, bool of shape (n,).
     """
+    rules = PauseRules() if calibration is None else calibration.pauses
     wants, too_long = preferred.wants_pause, running >= rules.pause_limit
     falls_back = wants & (too_long | is_last)
-    held = np.where(falls_back, ACTIONS.index(rules.pause_fallback), PAUSED)
+    held = np.where(falls_back, Action[rules.pause_fallback], PAUSED)
     return Answers(
         decision=np.where(wants, held, preferred.action),
         risk=preferred.risk,
         reasons=preferred.reasons
-        + Reason.PAUSED_TOO_LONG * (wants & too_long)
-        + Reason.LAST_OBSERVATION * (wants & is_last),
+        + Reason.PAUSED_TOO_LONG.value * (wants & too_long)
+        + Reason.LAST_OBSERVATION.value * (wants & is_last),
         fell_back=falls_back,
     )

@@ -132,11 +132,12 @@ def reasons_to_pause(
     goes_on = action == Action.CONTINUE
     doubt = np.where(goes_on, risk, 1.0 - risk)
     doubtful = doubt > (np.inf if rules.max_doubt is None else rules.max_doubt)
+    # `value`: numpy looks a flag over for a while before it takes it for a number.
     return (
-        Reason.TELEMETRY_MISSING * (goes_on & evidence.is_silent)
-        + Reason.OUT_OF_RANGE * (goes_on & evidence.is_outside)
-        + Reason.FEW_REQUESTS * (evidence.requests < rules.min_requests)
-        + Reason.DOUBT * doubtful
+        Reason.TELEMETRY_MISSING.value * (goes_on & evidence.is_silent)
+        + Reason.OUT_OF_RANGE.value * (goes_on & evidence.is_outside)
+        + Reason.FEW_REQUESTS.value * (evidence.requests < rules.min_requests)
+        + Reason.DOUBT.value * doubtful
     )
 
 

@@ -26,14 +26,12 @@ import numpy as np
 
 from oumi_deploy.policy.answers import Answers, Preferences, prefer, settle
 from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.pauses import PauseRules, is_telemetry
+from oumi_deploy.policy.pauses import is_telemetry
 from oumi_deploy.problem.encoder import gather
 from oumi_deploy.problem.history import Memory
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
-
-_NEVER_PAUSES = PauseRules()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +73,7 @@ class Weighed:
 
     def answers(self, calibration: Calibration | None, *, last: bool) -> Answers:
         """Returns what the policy answers; `last` if it is known that nothing follows."""
-        rules = _NEVER_PAUSES if calibration is None else calibration.pauses
-        return settle(rules, self.preferred, self.pauses_running, self.is_last | last)
+        return settle(calibration, self.preferred, self.pauses_running, self.is_last | last)
 
 
 @dataclass(eq=False)

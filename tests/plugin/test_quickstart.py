@@ -119,6 +119,7 @@ def test_the_policy_says_what_it_was_trained_on(policy, sample):
 def test_clear_cases_are_decided_as_anyone_would(policy, values, decision):
     answer = policy.decide([dict(zip(METRICS, values, strict=True))])
     assert answer.decision == decision
+    assert answer.confidence is not None
     assert answer.q_margin > 0
 
 
