@@ -34,15 +34,6 @@ CHUNK = 1_000_000
 """Decisions whose Q-values are computed at a time."""
 
 
-def policy_q_values(policy: DeploymentPolicy, episodes: Episodes) -> np.ndarray:
-    """Returns Q-values of every decision, shape (n_decisions, n_actions).
-
-    Raises:
-        DeployError: If the episodes lack a column that the policy's state is made from.
-    """
-    return policy_evidence(policy, episodes).q_values
-
-
 def policy_answers(
     policy: DeploymentPolicy,
     episodes: Episodes,

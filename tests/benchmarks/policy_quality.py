@@ -33,7 +33,7 @@ from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.evaluation.baselines.rules import always, best_threshold, error_threshold
-from oumi_deploy.evaluation.evaluate import judge, policy_q_values
+from oumi_deploy.evaluation.evaluate import judge, policy_evidence
 from oumi_deploy.evaluation.reference import ReferenceValue, best_achievable_value
 from oumi_deploy.problem.encoder import encode_episodes
 from oumi_deploy.problem.rewards import Action, step_costs
@@ -65,7 +65,7 @@ def measure(policy: DeploymentPolicy, episodes: Episodes) -> dict[str, dict]:
         "always continue": always(episodes, Action.CONTINUE),
         "always roll back": always(episodes, Action.ROLLBACK),
         "best error-rate threshold": error_threshold(episodes, threshold),
-        "policy": policy_q_values(policy, episodes).argmax(axis=1),
+        "policy": policy_evidence(policy, episodes).q_values.argmax(axis=1),
         "best achievable": reference(policy, episodes).roll_back.astype(int),
     }
     judged = {
