@@ -61,15 +61,22 @@ def policy_answers(
     return settle(policy.calibration, preferred, running, is_last)
 
 
-def policy_evidence(policy: DeploymentPolicy, episodes: Episodes) -> Evidence:
+def policy_evidence(
+    policy: DeploymentPolicy, episodes: Episodes, *, features: np.ndarray | None = None
+) -> Evidence:
     """Returns what every canary observation carries, for a policy to weigh.
+
+    Args:
+        policy: The policy.
+        episodes: The episodes.
+        features: Their states, of shape (n_decisions, n_features), if they are known already.
 
     Raises:
         DeployError: If the episodes lack a column that the policy's state is made from.
     """
     state, metrics = policy.encoder.state, policy.encoder.metrics
     require_columns(state, episodes)
-    features = encode_episodes(state, episodes)
+    features = encode_episodes(state, episodes) if features is None else features
     silent = _silent_observations(episodes, np.array(metrics)[is_telemetry(metrics)])
     requests = episodes.column("requests")[episodes.canary_rows]
     parts = [slice(at, at + CHUNK) for at in range(0, max(len(features), 1), CHUNK)]

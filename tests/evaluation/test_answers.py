@@ -23,6 +23,8 @@ from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.evaluation.evaluate import evaluate, policy_answers
+from oumi_deploy.evaluation.figures.judged import judge_policy
+from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.policy.answers import ANSWERS
 from oumi_deploy.policy.calibration import Calibration
@@ -135,3 +137,14 @@ def test_an_observation_on_its_own_has_no_later_one_to_wait_for(releases):
     answers = policy_answers(policy, releases, per_observation=True)
     assert "PAUSE" not in {ANSWERS[code] for code in np.unique(answers.decision)}
     assert answers.fell_back.any()
+
+
+@pytest.mark.parametrize("per_observation", [False, True])
+def test_the_pictures_show_what_is_judged(releases, per_observation):
+    policy = random_policy(releases)
+    drawn = judge_policy(policy, releases, per_observation)
+    judged = evaluate(policy, releases, per_observation=per_observation)
+    assert drawn.scores.fell_back.any()
+    shown = point_figures(drawn.scores)
+    for name in ("accuracy", "mean_reward", "share_ever_paused", "share_ended_by_fallback"):
+        assert shown[name] == pytest.approx(judged["metrics"][name]["value"])

@@ -20,7 +20,7 @@ import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.evaluate import CHUNK
+from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes, require_columns
@@ -35,6 +35,7 @@ class Judged:
         episodes: The episodes.
         features: State at each decision, (n_decisions, n_features), NaN where missing.
         q_values: Of each decision, (n_decisions, n_actions), in reward units.
+        actions: What is done at each decision, pauses and fallbacks included, (n_decisions,).
         per_observation: Whether each observation is scored as one decision.
         scores: By the scoring rules.
     """
@@ -43,13 +44,9 @@ class Judged:
     episodes: Episodes
     features: np.ndarray
     q_values: np.ndarray
+    actions: np.ndarray
     per_observation: bool
     scores: Scores
-
-    @property
-    def actions(self) -> np.ndarray:
-        """Action at each decision, int64 of shape (n_decisions,)."""
-        return self.q_values.argmax(axis=1)
 
     @property
     def labels(self) -> np.ndarray:
@@ -67,7 +64,8 @@ def judge_policy(policy: DeploymentPolicy, episodes: Episodes, per_observation: 
         raise DeployError("there are no episodes to draw: name a file that holds some")
     require_columns(policy.encoder.state, episodes)
     features = encode_episodes(policy.encoder.state, episodes)
-    starts = range(0, max(len(features), 1), CHUNK)
-    q_values = np.concatenate([policy.q_values(features[at : at + CHUNK]) for at in starts])
-    scores = score(episodes, q_values.argmax(axis=1), policy.rewards, per_observation)
-    return Judged(policy, episodes, features, q_values, per_observation, scores)
+    evidence = policy_evidence(policy, episodes, features=features)
+    answers = policy_answers(policy, episodes, per_observation=per_observation, evidence=evidence)
+    actions = answers.actions
+    scores = score(episodes, actions, policy.rewards, per_observation, answers)
+    return Judged(policy, episodes, features, evidence.q_values, actions, per_observation, scores)
