@@ -135,6 +135,7 @@ class Memory:
                 "missing": 1.0 - self.count / self.n_canary,
                 "unmatched": self.unmatched_count / self.n_canary,
                 "steps": steps,
+                "inverse_steps": 1.0 / self.n_canary,
                 "minutes": elapsed,
             }
 

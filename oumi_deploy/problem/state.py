@@ -44,6 +44,8 @@ SHARES = ("missing", "unmatched")
 
 CLOCK = {
     "steps": "canary observations before this one",
+    "inverse_steps": "1 / (steps + 1), which tells a first look from a second better than a tenth "
+    "from an eleventh",
     "minutes": "minutes since the first canary observation, by timestamp",
     "planned_share": "share of `planned_steps` seen, this observation included",
 }

@@ -136,6 +136,7 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
     ]
     features = {
         "steps": len(canary) - 1,
+        "inverse_steps": 1 / len(canary),
         "minutes": NAN if minutes[-1] is None else minutes[-1],
         "planned_share": len(canary) / (last["planned_steps"] or NAN),
     }

@@ -29,6 +29,7 @@ _METRICS = {
 
 _CLOCKS = {
     "steps": "canary observations before",
+    "inverse_steps": "1 at the first canary observation",
     "minutes": "since the canary began",
     "planned_share": "share of the planned steps",
 }
