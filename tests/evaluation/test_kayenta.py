@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import mannwhitneyu, norm
 
 from oumi_deploy.evaluation.baselines import mann_whitney
 from oumi_deploy.evaluation.baselines.canary_judge import (
@@ -127,6 +127,15 @@ def test_an_outlier_lies_beyond_the_fences_and_the_outer_percentiles():
 
 
 values = st.lists(st.integers(0, 30).map(float), min_size=1, max_size=12)
+varied = values.filter(lambda sample: len(set(sample)) > 1)
+
+
+@given(varied, varied, st.integers(-3, 3))
+def test_the_test_is_that_of_scipy(experiment, control, shift):
+    pairs = mann_whitney.pair_up(np.array([experiment]), np.array([control]))
+    z = mann_whitney.statistic(pairs, np.array([float(shift)]))[0]
+    theirs = mannwhitneyu(np.array(experiment) - shift, control, method="asymptotic")
+    assert 2 * norm.sf(abs(z)) == pytest.approx(theirs.pvalue)
 
 
 @given(values, values, st.integers(0, 5))
