@@ -235,6 +235,20 @@ def test_what_it_is_no_better_than_is_named(policy, make_episodes):
     assert page.index("In hindsight: no rule") < page.index("extra trees, whole canary phase")
 
 
+def test_what_pauses_cost_is_told(policy, make_episodes):
+    # Nobody reports in a third of the good releases: the fallback rolls back what would have stood.
+    bad = [{"error_rate": [0.5, 0.5], "label": "bad", "group": f"b{i}"} for i in range(12)]
+    good = [{"error_rate": [0.1, 0.1], "label": "good", "group": f"g{i}"} for i in range(12)]
+    lost = [{"error_rate": [np.nan] * 2, "label": "good", "group": f"l{i}"} for i in range(12)]
+    said = report_contents(policy, make_episodes(*bad, *good, *lost), n_folds=2)
+    bare = said["comparison"]["rows"][1]
+    assert bare["metrics"]["precision"]["value"] == 1.0
+    assert bare["gains"]["mean_reward_with_delay"]["value"] == pytest.approx(-100 / 3)
+    (warning,) = [w for w in said["warnings"] if "pauses" in w]
+    assert "cost 33.3 of the mean reward" in warning
+    assert not any("earns less" in w and "pauses" in w for w in said["warnings"])
+
+
 def test_without_a_known_outcome_there_is_nothing_to_report(policy, releases, make_episodes):
     with pytest.raises(DeployError, match="nothing to report on"):
         contents_of(policy, replace(releases, labels=np.full(4, -1, dtype=np.int8)))

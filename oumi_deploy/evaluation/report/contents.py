@@ -23,7 +23,8 @@ is None; `low` and `high` are the ends of its 95 % interval from resampling grou
   was judged; `n_in_file`; `n_trained_on` of these, of groups that the policy was trained on;
   `all_seen`, whether all are; `knows_groups`, whether the policy file tells;
   `calibrated_on_them`, whether it was calibrated on this file.
-- `comparison`: `rows` and `notes` of `compare`; the first row is the policy.
+- `comparison`: `rows` and `notes` of `compare`; the first row is the policy, and where it can pause
+  and baselines were asked for, the second is what its Q-values alone would have done.
 - `reliability`: what `reliability` returns, and `histogram` with the `edges` of its bins and the
   `good` and `bad` releases in them; None if the policy is not calibrated.
 - `false_alarms`, `delay` and `by` (for each text column that is there): see `outcomes`.
@@ -33,6 +34,7 @@ is None; `low` and `high` are the ends of its 95 % interval from resampling grou
 - `warnings`: sentences on where the policy must not be trusted, see `trust`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,7 @@ from oumi_deploy.evaluation.folds import assign_folds
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.reliability import EndRisk, end_risk, reliability
 from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay, false_alarms
-from oumi_deploy.evaluation.report.trust import what_speaks_against
+from oumi_deploy.evaluation.report.trust import WITHOUT_PAUSES, what_speaks_against
 from oumi_deploy.evaluation.report.worst import worst_decisions
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.evaluation.seen_groups import of_seen_groups
@@ -105,7 +107,9 @@ def report_contents(
             "knows_groups": policy.training_data.get("group_digests") is not None,
             "calibrated_on_them": _is_calibrated_on(policy, episodes),
         },
-        "comparison": _compare(policy, judged, answers, n_folds if baselines else None, seed),
+        "comparison": _compare(
+            policy, judged, evidence, answers, n_folds if baselines else None, seed
+        ),
         "reliability": _reliability(policy, judged, answers, scores, seed),
         "false_alarms": false_alarms(policy, judged, scores, seed),
         "delay": delay(scores),
@@ -126,7 +130,12 @@ def _require_labels(episodes: Episodes, n_left_out: int) -> None:
 
 
 def _compare(
-    policy: DeploymentPolicy, episodes: Episodes, answers: Answers, n_folds: int | None, seed: int
+    policy: DeploymentPolicy,
+    episodes: Episodes,
+    evidence: Evidence,
+    answers: Answers,
+    n_folds: int | None,
+    seed: int,
 ) -> dict[str, Any]:
     if n_folds is None:
         scores = score(episodes, answers.actions, policy.rewards, answers=answers)
@@ -139,7 +148,11 @@ def _compare(
         fitted = held_out_baselines(episodes, folds, policy.rewards, state, seed)
     except DeployError as error:
         raise DeployError(f"{error}; --no-baselines reports on the policy alone") from error
-    return compare(episodes, {"policy": answers}, fitted, policy.rewards, state, seed)
+    ours = {"policy": answers}
+    if policy.calibration is not None:
+        bare = replace(policy, calibration=None)
+        ours[WITHOUT_PAUSES] = policy_answers(bare, episodes, evidence=evidence)
+    return compare(episodes, ours, fitted, policy.rewards, state, seed)
 
 
 def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:

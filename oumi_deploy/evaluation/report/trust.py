@@ -23,6 +23,9 @@ FEW = 5
 FEW_GROUPS = 20
 """Groups, or bad releases, below which intervals from resampling are themselves rough."""
 
+WITHOUT_PAUSES = "its Q-values alone, without pauses"
+"""Row of a comparison that shows what the policy's pauses and bound cost or save."""
+
 _NAMED = 8
 """Names that a sentence lists; of more, the first and their number."""
 
@@ -98,9 +101,15 @@ def _on_the_comparison(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["online"] and row["gains"]
     }
     known = {name: gain for name, gain in gains.items() if gain["low"] is not None}
+    pauses = known.pop(WITHOUT_PAUSES, None)
     worse = [name for name, gain in known.items() if gain["high"] < 0]
     unclear = [name for name, gain in known.items() if gain["low"] <= 0 <= gain["high"]]
     said = []
+    if pauses is not None and pauses["high"] < 0:
+        said.append(
+            f"Its pauses, with what they fall back to, cost {-pauses['value']:.1f} of the mean "
+            "reward here."
+        )
     if worse:
         said.append(f"On these releases it earns less than: {_listed(worse)}.")
     if unclear:
