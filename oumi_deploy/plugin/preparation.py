@@ -106,7 +106,7 @@ def read_training_episodes(dataset: Any) -> Episodes:
 def encode_training_split(
     model: DeploymentModel, episodes: Episodes, settings: AlgorithmSettings, seed: int
 ) -> np.ndarray:
-    """Encodes the training split; a new model is built for it, a loaded one keeps its statistics.
+    """Encodes the training split; a new model is built for it, a loaded one keeps its scale.
 
     Returns:
         Features of every decision, shape (n_decisions, n_features).
@@ -126,6 +126,9 @@ def encode_training_split(
     elif model.encoder is None and isinstance(model, DeploymentQNetwork):
         scale = float(np.abs(settings.rewards.table()).max())
         model.build(encoder, scale, seed)
+    else:
+        # What it was trained on before and what it is trained on now are both no surprise to it.
+        model.encoder = encoder.widened(features)
     return features
 
 

@@ -38,7 +38,8 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
         overrides: Changes as on Oumi's command line, `training.learning_rate=0.1`.
 
     Raises:
-        DeployError: If the file is missing or not a training config.
+        DeployError: If the file is missing or not a training config, or the saved model that
+            it goes on from is not there.
     """
     from oumi.core.configs import TrainingConfig
     from oumi.exceptions import OumiConfigError
@@ -48,31 +49,47 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
         raise DeployError(f"{path}: no such config")
     try:
         config = TrainingConfig.from_yaml_and_arg_list(str(path), list(overrides))
+        _require_saved_model(config.model, path)
         config.finalize_and_validate()
     except OumiConfigError as error:
         raise DeployError(f"{path}: {' '.join(str(error).split())}") from error
+    except DeployError:
+        raise
     except (ValueError, YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DeployError(f"{path}: not a training config: {reason}") from error
     return config
 
 
+def _require_saved_model(model: Any, path: Path) -> None:
+    # Oumi would look for it on the hub, where there are no deployment policies.
+    if model.load_pretrained_weights and not Path(model.model_name).is_dir():
+        raise DeployError(f"{path}: model_name: there is no {model.model_name}; train it first")
+
+
 def settings_of(config: Any) -> AlgorithmSettings:
-    """Returns the algorithm's settings of a training config.
+    """Returns the algorithm's settings of a training config; a saved model brings its state.
 
     Raises:
         DeployError: If one is unknown or impossible.
     """
     plain = algorithm_kwargs(config.training.trainer_kwargs)
-    return read_settings(plain, network=_is_network(config.model.model_name))
+    kind, state = _saved_model(config.model.model_name)
+    if state is not None:
+        plain.setdefault("state", state)
+    return read_settings(plain, network="network" in kind.lower())
 
 
-def _is_network(model_name: str) -> bool:
-    """Returns whether a registered name, or the folder of a saved model, is a network's."""
+def _saved_model(model_name: str) -> tuple[str, list[str] | None]:
+    """Returns the kind of a registered model, or kind and state of one saved in a folder."""
     about = Path(model_name) / "config.json"
-    if about.is_file():
-        model_name = json.loads(about.read_text(encoding="utf-8")).get("model_type", "")
-    return "network" in model_name.lower()
+    if not about.is_file():
+        return model_name, None
+    plain = json.loads(about.read_text(encoding="utf-8"))
+    try:
+        return plain["model_type"], plain["init_kwargs"]["built"]["encoder"]["state"]
+    except (KeyError, TypeError) as error:
+        raise DeployError(f"{about}: not a saved deployment model: no {error}") from error
 
 
 def train_policy(

@@ -15,7 +15,7 @@
 """The state encoder: from observations to features, and from features to what a network sees."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -123,6 +123,18 @@ class StateEncoder:
         room = margin * (self.high - self.low)
         low = np.where(bound, self.low - room, -np.inf)
         return low, np.where(bound, self.high + room, np.inf)
+
+    def widened(self, features: np.ndarray) -> "StateEncoder":
+        """Returns the encoder with a range that holds these features too.
+
+        What standardises them stays, so that weights that were learnt before go on to fit.
+
+        Args:
+            features: Shape (n, n_features), NaN where missing.
+        """
+        low = np.fmin(self.low, np.fmin.reduce(features, axis=0, initial=np.nan))
+        high = np.fmax(self.high, np.fmax.reduce(features, axis=0, initial=np.nan))
+        return replace(self, low=low, high=high)
 
     def standardise(self, features: np.ndarray) -> np.ndarray:
         """Turns features into network inputs: asinh((x - center) / scale), and marks.

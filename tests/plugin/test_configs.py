@@ -31,14 +31,14 @@ def test_there_is_one_to_judge_each_training():
     folders = {path.parent.name for path in CONFIGS if path.name == "train.yaml"}
     assert folders >= {"quickstart", "tabular", "neural", "releases"}
     assert folders == {path.parent.name for path in CONFIGS if path.name == "eval.yaml"}
-    assert {path.stem for path in CONFIGS} <= {"train", "eval", "tune"}
+    assert {path.stem for path in CONFIGS} <= {"pretrain", "finetune", "train", "eval", "tune"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_header_says_what_it_needs_and_how_it_is_run(name):
     lines = (ROOT / name).read_text().splitlines()
     header = "\n".join(lines[: next(i for i, x in enumerate(lines) if not x.startswith("#"))])
-    verb = {"train": "train", "eval": "evaluate", "tune": "tune"}[Path(name).stem]
+    verb = {"eval": "evaluate", "tune": "tune"}.get(Path(name).stem, "train")
     assert f"#   oumi {verb} -c {name}" in header
     assert "#   export OUMI_EXTRA_DEPS_FILE=$(oumi-deploy plugin-file)" in header
     for title in ("# Requirements:", "# Usage:", "# See Also:"):
@@ -52,11 +52,9 @@ def test_the_header_says_what_it_needs_and_how_it_is_run(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_a_config_of_its_command(oumi, name):
-    kind = {
-        "train": oumi.configs.TrainingConfig,
-        "eval": oumi.configs.EvaluationConfig,
-        "tune": oumi.configs.TuningConfig,
-    }[Path(name).stem]
+    kind = {"eval": oumi.configs.EvaluationConfig, "tune": oumi.configs.TuningConfig}.get(
+        Path(name).stem, oumi.configs.TrainingConfig
+    )
     config = kind.from_yaml(str(ROOT / name))
     if Path(name).stem == "eval":
         (task,) = config.tasks
@@ -73,7 +71,7 @@ def test_it_is_a_config_of_its_command(oumi, name):
         if task.eval_kwargs["generate"]:
             assert task.eval_kwargs["generate"]["seed"] not in seen
         return
-    if Path(name).stem == "train":
+    if Path(name).stem != "tune":
         config.finalize_and_validate()
         kwargs, folder = config.training.trainer_kwargs, config.training.output_dir
     else:
@@ -84,9 +82,27 @@ def test_it_is_a_config_of_its_command(oumi, name):
     assert plain.pop("trainer") == "deployment"
     read_calibration_settings(plain)
     plain.pop("calibration", None)
-    settings = read_settings(plain, network=config.model.model_name == "deployment:network")
+    settings = read_settings(plain, network=config.model.model_name != "deployment:table")
     assert settings.rewards == Rewards(100, 50, -200, -50, 2)
     assert 0.8 < settings.discount <= 1
+
+
+def test_what_is_finetuned_is_what_was_pretrained(oumi):
+    def config(name):
+        return oumi.configs.TrainingConfig.from_yaml(str(ROOT / f"configs/releases/{name}.yaml"))
+
+    first, then, alone = config("pretrain"), config("finetune"), config("train")
+    assert then.model.model_name == f"{first.training.output_dir}/pretrained"
+    assert then.training.output_dir == alone.training.output_dir
+    own = {"state", "calibration"}
+    shared = [
+        {k: v for k, v in c.training.trainer_kwargs.items() if k not in own}
+        for c in (first, then, alone)
+    ]
+    assert shared[0] == shared[1] == shared[2]
+    assert first.training.trainer_kwargs["state"] == alone.training.trainer_kwargs["state"]
+    metrics = [c.data.train.datasets[0].dataset_kwargs["metrics"] for c in (first, then, alone)]
+    assert metrics[0] == metrics[1] == metrics[2]
 
 
 def test_the_configs_are_the_forms_that_were_promised(oumi):

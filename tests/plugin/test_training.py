@@ -25,6 +25,7 @@ import pytest
 from oumi_deploy.cli.main import main
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.episodes.table import write_frame
+from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import evaluate
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes
@@ -381,12 +382,31 @@ def test_a_trained_model_is_learnt_on(train, kind):
         "training": {"max_steps": 1, "learning_rate": 1e-6, "save_steps": 0},
     }
     second = train(kind, more, out="second")
-    assert policy(second).encoder.as_dict() == policy(first).encoder.as_dict()
+    before, after = policy(first).encoder, policy(second).encoder
+    for name in ("center", "scale", "names"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert policy(second).training_data["n_episodes"] == 40
-    features = encode_episodes(policy(first).encoder.state, generate_sample(40, 8))
+    features = encode_episodes(before.state, generate_sample(40, 8))
+    np.testing.assert_array_equal(after.low, np.fmin(before.low, np.nanmin(features, axis=0)))
+    np.testing.assert_array_equal(after.high, np.fmax(before.high, np.nanmax(features, axis=0)))
     old, new = (policy(run).q_values(features) for run in (first, second))
     np.testing.assert_allclose(new, old, atol=0.2)
     assert np.abs(new - old).max() > 0
+
+
+def test_folds_go_on_from_a_trained_model_with_its_state(oumi, train, tmp_path):
+    from oumi_deploy.plugin.runs import load_train_config, settings_of, train_policy
+
+    state = ["error_rate.max", "inverse_steps"]
+    first = train("network", {"training": {"trainer_kwargs": {"state": state}}}, out="first")
+    changes = {"model": pretrained(first), "training": {"max_steps": 1, "save_steps": 0}}
+    train("network", changes, out="second")
+    config = load_train_config(tmp_path / "second.yaml")
+    assert settings_of(config).state == tuple(state)
+    learnt, _ = train_policy(config, generate_sample(40, 8))
+    assert learnt.encoder.names == tuple(state)
+    with pytest.raises(DeployError, match="model_name: there is no nowhere/saved; train it first"):
+        load_train_config(tmp_path / "second.yaml", ["model.model_name=nowhere/saved"])
 
 
 def test_what_a_table_knew_is_kept_where_new_data_say_nothing(train):

@@ -317,6 +317,20 @@ def test_statistics_worked_by_hand(make_episodes):
     np.testing.assert_allclose(encoder.scale, [2 / 1.349, 2.5 / 1.349])
 
 
+def test_a_widened_encoder_has_both_ranges_and_the_scale_it_had(make_episodes):
+    encoder = fit_encoder(
+        ["queue", "load"], make_episodes({"queue": [1.0, 3.0], "load": [NAN] * 2})
+    )
+    wider = encoder.widened(np.array([[2.0, NAN], [5.0, 0.5], [NAN, 0.7]]))
+    assert wider.low.tolist() == [1.0, 0.5]
+    assert wider.high.tolist() == [5.0, 0.7]
+    assert (wider.center.tolist(), wider.scale.tolist()) == (
+        encoder.center.tolist(),
+        encoder.scale.tolist(),
+    )
+    assert wider.untaught == ()
+
+
 def test_a_metric_that_hardly_moves_or_never_comes_still_has_a_scale(make_episodes):
     # 1 of 100 values is 1, the others 0: quartiles 0 and 0, deviation sqrt(0.01 * 0.99).
     columns = {"rare": [1.0, *[0.0] * 99], "still": 7.0, "never": [None] * 100}
