@@ -14,16 +14,17 @@
 
 """From Q-values to answers: what the policy prefers, what it holds back, and for how long.
 
-Both steps take arrays of n observations. A rollout under way asks for one at a time and counts its
-pauses; a data set is answered at once.
+Both steps take arrays of n observations, or the numbers of one. A rollout under way asks for one at
+a time and counts its pauses; a data set is answered at once.
 """
 
 from dataclasses import dataclass
-
-import numpy as np
+from math import nan
+from typing import NamedTuple
 
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.pauses import PAUSE, Evidence, PauseRules, Reason, reasons_to_pause
+from oumi_deploy.problem.arithmetic import Number, choose
 from oumi_deploy.problem.rewards import ACTIONS, Action, Rewards
 
 ANSWERS = (*ACTIONS, PAUSE)
@@ -31,10 +32,12 @@ ANSWERS = (*ACTIONS, PAUSE)
 
 PAUSED = ANSWERS.index(PAUSE)
 
+_CONTINUE, _ROLLBACK = Action.CONTINUE.value, Action.ROLLBACK.value
+_NO_PAUSES = PauseRules()
 
-@dataclass(frozen=True, eq=False)
-class Preferences:
-    """What a policy makes of n observations, before pauses are counted.
+
+class Preferences(NamedTuple):
+    """What a policy makes of n observations, or of one in numbers, before pauses are counted.
 
     Attributes:
         action: The action it prefers, int of shape (n,).
@@ -43,15 +46,15 @@ class Preferences:
         wants_pause: Whether the action is held back, bool of shape (n,).
     """
 
-    action: np.ndarray
-    risk: np.ndarray
-    reasons: np.ndarray
-    wants_pause: np.ndarray
+    action: Number
+    risk: Number
+    reasons: Number
+    wants_pause: Number
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a policy answers to n observations.
+    """What a policy answers to n observations, or to one in numbers.
 
     Attributes:
         decision: Index into ANSWERS, int of shape (n,).
@@ -60,22 +63,21 @@ class Answers:
         fell_back: Whether the decision is the fallback of a pause, bool of shape (n,).
     """
 
-    decision: np.ndarray
-    risk: np.ndarray
-    reasons: np.ndarray
-    fell_back: np.ndarray
+    decision: Number
+    risk: Number
+    reasons: Number
+    fell_back: Number
 
     @property
-    def actions(self) -> np.ndarray:
+    def actions(self) -> Number:
         """What is done: the decision, a PAUSE going on as a CONTINUE does."""
-        return np.where(self.decision == Action.ROLLBACK, Action.ROLLBACK, Action.CONTINUE)
+        return choose(self.decision == _ROLLBACK, _ROLLBACK, _CONTINUE)
 
     @property
-    def confidence(self) -> np.ndarray:
+    def confidence(self) -> Number:
         """Probability that the decision is right; for PAUSE the larger of risk and 1 - risk."""
-        surer = np.maximum(self.risk, 1.0 - self.risk)
-        by_decision = (1.0 - self.risk, self.risk, surer)
-        return np.choose(self.decision, by_decision)
+        is_rollback = (self.decision == _ROLLBACK) | ((self.decision == PAUSED) & (self.risk > 0.5))
+        return choose(is_rollback, self.risk, 1.0 - self.risk)
 
 
 def prefer(calibration: Calibration | None, rewards: Rewards, evidence: Evidence) -> Preferences:
@@ -86,13 +88,14 @@ def prefer(calibration: Calibration | None, rewards: Rewards, evidence: Evidence
         rewards: What decisions paid in training.
         evidence: What the observations carry.
     """
-    action = evidence.q_values.argmax(axis=1)
-    nothing = np.zeros(len(action), dtype=np.int64)
+    q_continue, q_rollback = evidence.by_action
+    action = choose(q_rollback > q_continue, _ROLLBACK, _CONTINUE)
     if calibration is None:
-        return Preferences(action, np.full(len(action), np.nan), nothing, nothing > 0)
-    risk = calibration.risk(evidence.q_values, rewards)
-    held = (action == Action.ROLLBACK) & (risk < calibration.rollback_from)
-    action = np.where(held, Action.CONTINUE, action)
+        nothing = 0 * action
+        return Preferences(action, nan * action, nothing, nothing > 0)
+    risk = calibration.risk_of(q_rollback, rewards)
+    held = (action == _ROLLBACK) & (risk < calibration.rollback_from)
+    action = choose(held, _CONTINUE, action)
     why = reasons_to_pause(calibration.pauses, action, risk, evidence)
     return Preferences(action, risk, why + Reason.FALSE_ALARM_BOUND.value * held, why > 0)
 
@@ -100,8 +103,8 @@ def prefer(calibration: Calibration | None, rewards: Rewards, evidence: Evidence
 def settle(
     calibration: Calibration | None,
     preferred: Preferences,
-    running: np.ndarray,
-    is_last: np.ndarray,
+    running: Number,
+    is_last: Number,
 ) -> Answers:
     """Turns preferences into answers.
 
@@ -115,12 +118,12 @@ def settle(
         running: How many observations running want a pause, this one included, int (n,).
         is_last: Whether no later observation will come, bool of shape (n,).
     """
-    rules = PauseRules() if calibration is None else calibration.pauses
+    rules = _NO_PAUSES if calibration is None else calibration.pauses
     wants, too_long = preferred.wants_pause, running >= rules.pause_limit
     falls_back = wants & (too_long | is_last)
-    held = np.where(falls_back, Action[rules.pause_fallback], PAUSED)
+    held = choose(falls_back, ANSWERS.index(rules.pause_fallback), PAUSED)
     return Answers(
-        decision=np.where(wants, held, preferred.action),
+        decision=choose(wants, held, preferred.action),
         risk=preferred.risk,
         reasons=preferred.reasons
         + Reason.PAUSED_TOO_LONG.value * (wants & too_long)

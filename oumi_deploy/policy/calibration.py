@@ -31,6 +31,7 @@ import numpy as np
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.pauses import PauseRules
+from oumi_deploy.problem.arithmetic import Number, choose
 from oumi_deploy.problem.rewards import Action, Rewards
 
 SOFT = 0.01
@@ -69,8 +70,14 @@ class Calibration:
 
     def risk(self, q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
         """Returns P(bad | seen so far), shape (n,), for Q-values of shape (n, n_actions)."""
-        odds = self.intercept + self.slope * belief_log_odds(q_values, rewards)
-        return 0.5 * (1.0 + np.tanh(0.5 * odds))
+        return self.risk_of(q_values[..., Action.ROLLBACK], rewards)
+
+    def risk_of(self, q_rollback: Number, rewards: Rewards) -> Number:
+        """Returns P(bad | seen so far) for one Q-value of ROLLBACK, or for an array of them."""
+        odds = self.intercept + self.slope * _log_odds(q_rollback, rewards)
+        risk = 0.5 * (1.0 + np.tanh(0.5 * odds))
+        # A number of numpy's would slow down all that is reckoned with it.
+        return risk if isinstance(q_rollback, np.ndarray) else float(risk)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the calibration as plain values."""
@@ -101,15 +108,19 @@ def belief_log_odds(q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
     Returns:
         Shape (n,), finite.
     """
+    return _log_odds(q_values[..., Action.ROLLBACK], rewards)
+
+
+def _log_odds(q_rollback: Number, rewards: Rewards) -> Number:
     best, worst = rewards.correct_rollback, rewards.unnecessary_rollback
-    belief = (q_values[..., Action.ROLLBACK] - worst) / (best - worst)
+    belief = (q_rollback - worst) / (best - worst)
     return np.log(_positive(belief)) - np.log(_positive(1.0 - belief))
 
 
-def _positive(x: np.ndarray) -> np.ndarray:
+def _positive(x: Number) -> Number:
     root = np.hypot(x, SOFT)
     # For negative x, x + root loses its digits; the conjugate does not.
-    return 0.5 * np.where(x >= 0, x + root, SOFT**2 / (root - np.minimum(x, 0.0)))
+    return 0.5 * choose(x >= 0, x + root, SOFT**2 / (root - choose(x >= 0, 0.0, x)))
 
 
 def read_calibration(plain: Mapping[str, Any] | None) -> Calibration | None:

@@ -15,6 +15,7 @@
 """Reading one observation as a caller sends it: a mapping from names to values."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -23,6 +24,8 @@ import numpy as np
 from oumi_deploy.episodes.schema import CONTROL, PHASES, number_column
 from oumi_deploy.episodes.times import iso_seconds
 from oumi_deploy.errors import DeployError
+
+_rule_of = lru_cache(maxsize=1024)(number_column)
 
 
 def read_number(observation: Mapping[str, Any], name: str, number: int) -> float:
@@ -39,18 +42,23 @@ def read_number(observation: Mapping[str, Any], name: str, number: int) -> float
     value = observation.get(name)
     if value is None:
         return nan
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise DeployError(f"observation {number}: {name}: {value!r} is not a number")
-    try:
-        value = float(value)
-    except OverflowError:
-        value = inf
+    if type(value) is not float:
+        value = _as_float(value, name, number)
     if value != value:
         return nan
-    rule = number_column(name)
+    rule = _rule_of(name)
     if not isfinite(value) or not rule.low <= value <= rule.high or (rule.positive and value <= 0):
         raise DeployError(f"observation {number}: {name}: {value:g} is not {rule.accepts()}")
     return value
+
+
+def _as_float(value: Any, name: str, number: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise DeployError(f"observation {number}: {name}: {value!r} is not a number")
+    try:
+        return float(value)
+    except OverflowError:
+        return inf
 
 
 def read_time(observation: Mapping[str, Any], number: int) -> float:
@@ -80,8 +88,8 @@ def is_baseline(observation: Mapping[str, Any], number: int) -> bool:
 
 def read_metrics(
     observation: Mapping[str, Any], metrics: Sequence[str], number: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the metrics and their control values, each of shape (1, n_metrics)."""
+) -> tuple[list[float], list[float]]:
+    """Returns the metrics and their control values, in the order of the metrics."""
     values = [read_number(observation, name, number) for name in metrics]
     control = [read_number(observation, CONTROL + name, number) for name in metrics]
-    return np.array([values]), np.array([control])
+    return values, control

@@ -14,19 +14,20 @@
 
 """When the evidence does not carry a decision: the reasons to PAUSE, and what ends a pause.
 
-All functions take arrays of n observations, so that a whole data set and one observation of one
-rollout are judged by the same lines.
+A whole data set, in arrays, and one observation of one rollout, in numbers, are judged by the same
+lines.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
 from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
 from oumi_deploy.errors import DeployError
+from oumi_deploy.problem.arithmetic import Number, choose
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
 PAUSE = "PAUSE"
@@ -99,25 +100,29 @@ def is_telemetry(metrics: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What n observations carry.
+    """What n observations carry; of one by itself, numbers instead of arrays of shape (n,).
 
     Attributes:
-        q_values: Q-values of their states, shape (n, n_actions).
+        q_values: Q-values of their states, shape (n, n_actions); of one a list, by action.
         is_silent: Whether none of the state's metrics has a value in the last two observations,
             bool of shape (n,).
         is_outside: Whether a value lies outside the training split's range, bool of shape (n,).
         requests: Requests in the newest observation, shape (n,), NaN where unknown.
     """
 
-    q_values: np.ndarray
-    is_silent: np.ndarray
-    is_outside: np.ndarray
-    requests: np.ndarray
+    q_values: Number
+    is_silent: Number
+    is_outside: Number
+    requests: Number
+
+    @property
+    def by_action(self) -> Number:
+        """The Q-values by action, for unpacking."""
+        q_values = self.q_values
+        return q_values.T if isinstance(q_values, np.ndarray) else q_values
 
 
-def reasons_to_pause(
-    rules: PauseRules, action: np.ndarray, risk: np.ndarray, evidence: Evidence
-) -> np.ndarray:
+def reasons_to_pause(rules: PauseRules, action: Number, risk: Number, evidence: Evidence) -> Number:
     """Returns the reasons to hold the policy's decision back, `Reason` flags of shape (n,).
 
     Silence and values outside the range hold back CONTINUE alone: a policy that has seen enough
@@ -130,8 +135,8 @@ def reasons_to_pause(
         evidence: What the observations carry.
     """
     goes_on = action == Action.CONTINUE
-    doubt = np.where(goes_on, risk, 1.0 - risk)
-    doubtful = doubt > (np.inf if rules.max_doubt is None else rules.max_doubt)
+    doubt = choose(goes_on, risk, 1.0 - risk)
+    doubtful = doubt > (inf if rules.max_doubt is None else rules.max_doubt)
     # `value`: numpy looks a flag over for a while before it takes it for a number.
     return (
         Reason.TELEMETRY_MISSING.value * (goes_on & evidence.is_silent)

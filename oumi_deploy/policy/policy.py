@@ -27,7 +27,7 @@ import numpy as np
 from oumi_deploy.errors import DeployError
 from oumi_deploy.files import replace_when_done
 from oumi_deploy.policy.calibration import Calibration, read_calibration
-from oumi_deploy.policy.pauses import Evidence
+from oumi_deploy.policy.pauses import Evidence, is_telemetry
 from oumi_deploy.policy.qfunctions import QFunction, q_function_of
 from oumi_deploy.policy.rollout import Decision, Rollout
 from oumi_deploy.problem.encoder import StateEncoder
@@ -103,8 +103,26 @@ class DeploymentPolicy:
             requests: Requests in the newest observation, shape (n,), NaN where unknown.
         """
         low, high = self._value_range
-        is_outside = np.any((features < low) | (features > high), axis=1)
+        is_outside = ((features < low) | (features > high)).any(axis=1)
         return Evidence(self.q_values(features), is_silent, is_outside, requests)
+
+    def evidence_of_one(self, features: np.ndarray, is_silent: bool, requests: float) -> Evidence:
+        """Returns in numbers what one observation carries, see `evidence`; features (1, n)."""
+        low, high = self._value_range
+        is_outside = bool(((features < low) | (features > high)).any())
+        return Evidence(self.q_values(features)[0].tolist(), is_silent, is_outside, requests)
+
+    def is_silent(self, values: Sequence[float]) -> bool:
+        """Returns whether an observation reports none of the state's metrics.
+
+        Args:
+            values: Each metric of the encoder, NaN where missing.
+        """
+        return all(values[at] != values[at] for at in self._telemetry)
+
+    @cached_property
+    def _telemetry(self) -> tuple[int, ...]:
+        return tuple(np.flatnonzero(is_telemetry(self.encoder.metrics)).tolist())
 
     @cached_property
     def _value_range(self) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,10 @@
 
 """The two kinds of Q-function as numpy evaluates them, and as the policy file holds them."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +56,21 @@ class TableQ:
 
     def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
         """Looks up the cell of each state."""
+        if len(features) == 1:
+            cell = self._cell(features[0].tolist())
+            return self.table[cell : cell + 1]
         return self.table[cells(self.edges, features)]
+
+    def _cell(self, state: Sequence[float]) -> int:
+        """Returns what `cells` does for one state, in a tenth of the time."""
+        number = 0
+        for inner, size, x in zip(self._plain_edges, table_shape(self.edges), state, strict=True):
+            number = number * size + (size - 1 if x != x else bisect_right(inner, x))
+        return number
+
+    @cached_property
+    def _plain_edges(self) -> list[list[float]]:
+        return [inner.tolist() for inner in self.edges]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the table as nested lists."""
@@ -80,7 +96,9 @@ class NetworkQ:
         """Standardises the features and runs them through the layers."""
         hidden = encoder.standardise(features).astype(np.float64)
         for weight, bias in self.layers[:-1]:
-            hidden = np.maximum(hidden @ weight.T + bias, 0.0)
+            hidden = hidden @ weight.T
+            hidden += bias
+            np.maximum(hidden, 0.0, out=hidden)
         weight, bias = self.layers[-1]
         return hidden @ weight.T + bias
 

@@ -16,8 +16,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,9 @@ from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS, TEXT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.answers import ANSWERS
 from oumi_deploy.policy.observation import is_baseline, read_metrics, read_number, read_time
-from oumi_deploy.policy.pauses import Reason
-from oumi_deploy.policy.weighing import Past, Reading, Weighed
+from oumi_deploy.policy.pauses import Reason, is_telemetry
+from oumi_deploy.policy.weighing import Past, Reading, Weighed, weigh
+from oumi_deploy.problem.history import Memory
 from oumi_deploy.problem.rewards import ACTIONS
 
 if TYPE_CHECKING:
@@ -87,23 +89,64 @@ class Newest:
     weighed: Weighed
 
 
+class _Standing(NamedTuple):
+    """What is remembered of the rollout between two observations, see `Past`."""
+
+    memories: tuple[Memory, ...]
+    was_silent: bool
+    pauses_running: int
+
+
+class _Look(NamedTuple):
+    """A canary observation: what was remembered before it, what it says, what is made of it."""
+
+    before: _Standing
+    values: list[float]
+    control: list[float]
+    minute: float
+    planned_steps: float
+    requests: float
+    weighed: Weighed
+
+
 class Rollout:
     """A rollout under way: takes in observations one by one and decides after each.
 
-    Nothing is read twice, so the answer for the twentieth observation costs what the first did.
+    Nothing is read twice, so the answer for the twentieth observation costs what the first did. It
+    reckons with numbers: arrays of one element would take most of the time of a decision.
 
     Attributes:
         policy: The policy that decides.
-        newest: The newest canary observation, None before the first.
     """
 
     def __init__(self, policy: "DeploymentPolicy"):
         self.policy = policy
-        self.newest: Newest | None = None
-        self._past = Past.empty(policy.encoder.metrics)
+        self._look: _Look | None = None
+        self._standing = _Standing((Memory(),) * len(policy.encoder.metrics), True, 0)
         self._n_seen = 0
         self._is_told, self._strangers = False, set[str]()
-        self._latest: dict[str, float] = {"step": -inf, "timestamp": -inf}
+        self._latest_step = self._latest_minute = -inf
+
+    @property
+    def newest(self) -> Newest | None:
+        """The newest canary observation, None before the first."""
+        look = self._look
+        if look is None:
+            return None
+        past = Past(
+            Memory.of_one(look.before.memories),
+            is_telemetry(self.policy.encoder.metrics),
+            np.array([look.before.was_silent]),
+            np.array([look.before.pauses_running]),
+        )
+        reading = Reading(
+            np.array([look.values]),
+            np.array([look.control]),
+            minute=np.array([[look.minute]]),
+            planned_steps=np.array([[look.planned_steps]]),
+            requests=np.array([look.requests]),
+        )
+        return Newest(past, reading, look.weighed.in_arrays())
 
     def observe_all(self, observations: Sequence[Mapping[str, Any]]) -> None:
         """Takes in the next observations, oldest first.
@@ -126,43 +169,67 @@ class Rollout:
         self._n_seen += 1
         if not isinstance(observation, Mapping):
             raise DeployError(f"observation {self._n_seen}: {observation!r} is not an object")
-        metrics = self.policy.encoder.metrics
-        self._check_order(observation)
+        number, encoder = self._n_seen, self.policy.encoder
+        step, minute = read_number(observation, "step", number), read_time(observation, number)
+        self._check_order(step, minute)
         self._note_names(observation)
-        values, control = read_metrics(observation, metrics, self._n_seen)
-        if is_baseline(observation, self._n_seen):
-            if self.newest is not None:
-                raise DeployError(f"observation {self._n_seen}: baseline after canary")
-            self._past.memory.observe_baseline(values)
+        values, control = read_metrics(observation, encoder.metrics, number)
+        if is_baseline(observation, number):
+            self._take_in_baseline(values)
             return
-        reading = Reading(
-            values,
-            control,
-            minute=np.array([[read_time(observation, self._n_seen)]]),
-            planned_steps=np.array([[read_number(observation, "planned_steps", self._n_seen)]]),
-            requests=np.array([read_number(observation, "requests", self._n_seen)]),
+        planned_steps = read_number(observation, "planned_steps", number)
+        requests = read_number(observation, "requests", number)
+        self._take_in(values, control, minute, planned_steps, requests)
+
+    def _take_in_baseline(self, values: list[float]) -> None:
+        if self._look is not None:
+            raise DeployError(f"observation {self._n_seen}: baseline after canary")
+        memories = zip(self._standing.memories, values, strict=True)
+        self._standing = self._standing._replace(
+            memories=tuple(memory.observe_baseline(value) for memory, value in memories)
         )
-        before = self._past.repeat(1)
-        self.newest = Newest(before, reading, self._past.take_in(self.policy, reading))
+
+    def _take_in(
+        self,
+        values: list[float],
+        control: list[float],
+        minute: float,
+        planned_steps: float,
+        requests: float,
+    ) -> None:
+        policy, before = self.policy, self._standing
+        memories = tuple(
+            memory.observe(value, old, minute, planned_steps)
+            for memory, value, old in zip(before.memories, values, control, strict=True)
+        )
+        features = policy.encoder.encode(memories)
+        is_silent = policy.is_silent(values)
+        evidence = policy.evidence_of_one(features, is_silent and before.was_silent, requests)
+        share = memories[0].planned_share
+        weighed = weigh(policy, features, evidence, share, before.pauses_running)
+        self._look = _Look(before, values, control, minute, planned_steps, requests, weighed)
+        self._standing = _Standing(memories, is_silent, weighed.pauses_running)
 
     def _note_names(self, observation: Mapping[str, Any]) -> None:
+        if self._is_told:
+            return
         names = observation.keys()
-        self._is_told |= not names.isdisjoint(self.policy.encoder.metrics)
+        self._is_told = not names.isdisjoint(self.policy.encoder.metrics)
         if not self._is_told:
             self._strangers |= names - _NO_METRIC
 
-    def _check_order(self, observation: Mapping[str, Any]) -> None:
+    def _check_order(self, step: float, minute: float) -> None:
         """Refuses observations that are not oldest first, as far as they say when they are of."""
-        now = {
-            "step": read_number(observation, "step", self._n_seen),
-            "timestamp": read_time(observation, self._n_seen),
-        }
-        for name, value in now.items():
-            if value < self._latest[name]:
+        for name, value, latest in (
+            ("step", step, self._latest_step),
+            ("timestamp", minute, self._latest_minute),
+        ):
+            if value < latest:
                 raise DeployError(
                     f"observation {self._n_seen}: {name} goes back; send the oldest first"
                 )
-            self._latest[name] = max(self._latest[name], value)
+        self._latest_step = max(self._latest_step, step)
+        self._latest_minute = max(self._latest_minute, minute)
 
     def decide(self, *, last: bool = False) -> Decision:
         """Decides on the newest observation.
@@ -177,7 +244,7 @@ class Rollout:
                 be none: missing telemetry does not explain another spelling.
         """
         calibration = self.policy.calibration
-        if self.newest is None:
+        if self._look is None:
             raise DeployError(
                 "there is no canary observation to decide on: send at least one whose phase is "
                 "not baseline"
@@ -188,20 +255,21 @@ class Rollout:
                 f"no observation names a metric of the policy's state ({metrics}); send null for "
                 "one that nobody reported"
             )
-        answers = self.newest.weighed.answers(calibration, last=last)
-        q_values = self.newest.weighed.q_values[0]
-        best = int(np.argmax(q_values))
+        weighed = self._look.weighed
+        answers = weighed.answers(calibration, last=last)
+        *_, second, best = sorted(weighed.q_values)
         is_sure = calibration is not None
         return Decision(
-            decision=ANSWERS[int(answers.decision[0])],
-            confidence=float(answers.confidence[0]) if is_sure else None,
-            risk=float(answers.risk[0]) if is_sure else None,
-            q_values={name: float(q) for name, q in zip(ACTIONS, q_values, strict=True)},
-            q_margin=float(q_values[best] - np.delete(q_values, best).max()),
-            reasons=reason_names(int(answers.reasons[0])),
+            decision=ANSWERS[answers.decision],
+            confidence=answers.confidence if is_sure else None,
+            risk=answers.risk if is_sure else None,
+            q_values=dict(zip(ACTIONS, weighed.q_values, strict=True)),
+            q_margin=best - second,
+            reasons=reason_names(answers.reasons),
         )
 
 
+@cache
 def reason_names(flags: int) -> tuple[str, ...]:
     """Returns the names of `Reason` flags, in small letters."""
     return tuple(str(reason.name).lower() for reason in Reason if flags & reason)

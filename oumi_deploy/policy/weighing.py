@@ -14,20 +14,20 @@
 
 """How a policy weighs the next observation of a rollout, given what came before.
 
-All works on n rollouts at once: a rollout under way is one, and an explanation asks what one
-rollout would come to with n other values.
+A rollout under way is weighed in numbers. An explanation asks what it would come to with n other
+values, and weighs n rollouts in arrays.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from oumi_deploy.policy.answers import Answers, Preferences, prefer, settle
 from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.pauses import is_telemetry
-from oumi_deploy.problem.encoder import gather
+from oumi_deploy.policy.pauses import Evidence
+from oumi_deploy.problem.arithmetic import Number
+from oumi_deploy.problem.encoder import encode_memory
 from oumi_deploy.problem.history import Memory
 
 if TYPE_CHECKING:
@@ -53,30 +53,60 @@ class Reading:
     requests: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Weighed:
-    """What a policy makes of n newest observations.
+class Weighed(NamedTuple):
+    """What a policy makes of n newest observations, or of one in numbers.
 
     Attributes:
         features: The states, shape (n, n_features).
-        q_values: Their Q-values, shape (n, n_actions).
+        q_values: Their Q-values, shape (n, n_actions); of one a list, by action.
         preferred: What the policy prefers, and what holds it back.
         pauses_running: Observations running that want a pause, this one included, int (n,).
         is_last: Whether it is the last that is planned, bool of shape (n,).
     """
 
     features: np.ndarray
-    q_values: np.ndarray
+    q_values: Number
     preferred: Preferences
-    pauses_running: np.ndarray
-    is_last: np.ndarray
+    pauses_running: Number
+    is_last: Number
 
     def answers(self, calibration: Calibration | None, *, last: bool) -> Answers:
         """Returns what the policy answers; `last` if it is known that nothing follows."""
         return settle(calibration, self.preferred, self.pauses_running, self.is_last | last)
 
+    def in_arrays(self) -> "Weighed":
+        """Returns what is made of one observation in arrays of n = 1."""
+        return Weighed(
+            self.features,
+            np.array([self.q_values]),
+            Preferences(*(np.array([number]) for number in self.preferred)),
+            np.array([self.pauses_running]),
+            np.array([self.is_last]),
+        )
 
-@dataclass(eq=False)
+
+def weigh(
+    policy: "DeploymentPolicy",
+    features: np.ndarray,
+    evidence: Evidence,
+    planned_share: Number,
+    pauses_before: Number,
+) -> Weighed:
+    """Has the policy judge what it sees.
+
+    Args:
+        policy: The policy.
+        features: The states, shape (n, n_features).
+        evidence: What the observations carry.
+        planned_share: Share of the planned observations seen, shape (n,), NaN if unknown.
+        pauses_before: Observations running before these that wanted a pause, int of shape (n,).
+    """
+    preferred = prefer(policy.calibration, policy.rewards, evidence)
+    running = (pauses_before + 1) * preferred.wants_pause
+    return Weighed(features, evidence.q_values, preferred, running, planned_share >= 1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class Past:
     """What is remembered of n rollouts between two observations.
 
@@ -92,28 +122,17 @@ class Past:
     was_silent: np.ndarray
     pauses_running: np.ndarray
 
-    @classmethod
-    def empty(cls, metrics: Sequence[str]) -> "Past":
-        """Returns the past of one rollout that has not begun."""
-        memory = Memory.empty(1, len(metrics))
-        return cls(memory, is_telemetry(metrics), np.array([True]), np.array([0]))
-
     def repeat(self, n: int) -> "Past":
-        """Returns the past of one rollout n times; what these take in is not remembered here."""
-        memory = Memory(*(getattr(self.memory, f.name).repeat(n, axis=0) for f in fields(Memory)))
+        """Returns the past of one rollout n times."""
         was_silent, running = self.was_silent.repeat(n), self.pauses_running.repeat(n)
-        return Past(memory, self.is_telemetry, was_silent, running)
+        return Past(self.memory.repeat(n), self.is_telemetry, was_silent, running)
 
     def take_in(self, policy: "DeploymentPolicy", reading: Reading) -> Weighed:
-        """Has the policy judge the next observation of each rollout, and remembers it."""
-        encoder = policy.encoder
-        history = self.memory.observe(reading.values, reading.control, reading.minute)
-        history["planned_share"] = (history["steps"] + 1) / reading.planned_steps
-        features = gather(encoder.state, encoder.metrics, history)
-        is_silent = np.all(np.isnan(reading.values[:, self.is_telemetry]), axis=1)
+        """Has the policy judge the next observation of each rollout."""
+        memory = self.memory.observe(
+            reading.values, reading.control, reading.minute, reading.planned_steps
+        )
+        features = encode_memory(policy.encoder.state, policy.encoder.metrics, memory)
+        is_silent = np.isnan(reading.values[:, self.is_telemetry]).all(axis=1)
         evidence = policy.evidence(features, is_silent & self.was_silent, reading.requests)
-        preferred = prefer(policy.calibration, policy.rewards, evidence)
-        self.was_silent = is_silent
-        self.pauses_running = (self.pauses_running + 1) * preferred.wants_pause
-        is_last = history["planned_share"][:, 0] >= 1.0
-        return Weighed(features, evidence.q_values, preferred, self.pauses_running, is_last)
+        return weigh(policy, features, evidence, memory.planned_share[:, 0], self.pauses_running)

@@ -14,15 +14,17 @@
 
 """The state encoder: from observations to features, and from features to what a network sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.problem.history import Memory
+from oumi_deploy.problem.arithmetic import Number
+from oumi_deploy.problem.episode_columns import EpisodeColumns
+from oumi_deploy.problem.history import KINDS, Memory
 from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state
 
 LIMIT = 10.0
@@ -31,43 +33,8 @@ LIMIT = 10.0
 _AT_ONCE = 65_536
 """States standardised at a time, so that intermediate results of millions need no memory."""
 
-
-class EpisodeColumns(Protocol):
-    """What the encoder needs of a set of episodes, such as `episodes.packed.Episodes`."""
-
-    @property
-    def offsets(self) -> np.ndarray:
-        """First row of each episode, and the number of rows at the end."""
-        ...
-
-    @property
-    def baseline_lengths(self) -> np.ndarray:
-        """Baseline rows of each episode."""
-        ...
-
-    @property
-    def numbers(self) -> dict[str, np.ndarray]:
-        """Numeric columns by name."""
-        ...
-
-    @property
-    def texts(self) -> dict[str, np.ndarray]:
-        """Text columns by name."""
-        ...
-
-    @property
-    def canary_lengths(self) -> np.ndarray:
-        """Decisions of each episode."""
-        ...
-
-    @property
-    def canary_offsets(self) -> np.ndarray:
-        """First decision of each episode, and their number at the end."""
-        ...
-
-    def column(self, name: str) -> np.ndarray:
-        """A numeric column, NaN where the table has none."""
-        ...
+_EPISODES_AT_ONCE = 2_048
+"""Episodes encoded side by side: enough for arrays to pay, and few enough to need little memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +69,22 @@ class StateEncoder:
     def untaught(self) -> tuple[str, ...]:
         """Names of the features that the training split never had a value of."""
         return tuple(n for n, x in zip(self.names, self.low, strict=True) if np.isnan(x))
+
+    @cached_property
+    def _recipe(self) -> tuple[tuple[Callable[[Memory], Number], int], ...]:
+        """Of each feature, what makes it, and which metric's memory it is made from."""
+        return tuple(
+            (KINDS[f.kind], at)
+            for f, at in zip(self.state, _columns(self.state, self.metrics), strict=True)
+        )
+
+    def encode(self, memories: Sequence[Memory]) -> np.ndarray:
+        """Encodes the newest observation of one episode, from the numbers of its metrics.
+
+        Returns:
+            Features of shape (1, n_features), NaN where missing.
+        """
+        return np.array([[make(memories[at]) for make, at in self._recipe]])
 
     @property
     def n_inputs(self) -> int:
@@ -149,18 +132,18 @@ class StateEncoder:
             Shape (n, 2 n_features), float32 within -LIMIT..LIMIT: the values, 0 where missing,
             then the marks, 1 where missing.
         """
+        n_features = len(self.state)
         inputs = np.empty((len(features), self.n_inputs), dtype=np.float32)
         for start in range(0, len(features), _AT_ONCE):
-            some = features[start : start + _AT_ONCE]
-            missing = np.isnan(some)
-            values = np.arcsinh((some - self.center) / self.scale)
-            values = np.where(missing, 0.0, np.clip(values, -LIMIT, LIMIT))
-            np.concatenate(
-                [values, missing],
-                axis=1,
-                out=inputs[start : start + _AT_ONCE],
-                casting="unsafe",
-            )
+            values = features[start : start + _AT_ONCE] - self.center
+            values /= self.scale
+            missing = np.isnan(values)
+            np.arcsinh(values, out=values)
+            np.minimum(values, LIMIT, out=values)
+            np.maximum(values, -LIMIT, out=values)
+            values[missing] = 0.0
+            inputs[start : start + _AT_ONCE, :n_features] = values
+            inputs[start : start + _AT_ONCE, n_features:] = missing
         return inputs
 
     def as_dict(self) -> dict[str, Any]:
@@ -241,36 +224,61 @@ def encode_episodes(state: Sequence[Feature], episodes: EpisodeColumns) -> np.nd
     values = np.stack([episodes.column(m) for m in metrics], axis=1)
     control = np.stack([episodes.column(f"control_{m}") for m in metrics], axis=1)
     minutes, planned = episodes.column("timestamp") / 60.0, episodes.column("planned_steps")
-    starts, base = episodes.offsets[:-1], episodes.baseline_lengths
-    n_canary, decisions = episodes.canary_lengths, episodes.canary_offsets
-
-    memory = Memory.empty(len(starts), len(metrics))
-    # Episodes that still go on stand first, so that each step works on views of their memory.
-    longest_base, longest = np.argsort(-base, kind="stable"), np.argsort(-n_canary, kind="stable")
-    base_memory = memory if not base.any() else Memory.empty(len(starts), len(metrics))
-    for t in range(int(base.max(initial=0))):
-        going = longest_base[: int((base > t).sum())]
-        base_memory.first(len(going)).observe_baseline(values[starts[going] + t])
-    if base.any():
-        memory.base_count[np.argsort(longest)[longest_base]] = base_memory.base_count
-        memory.base_sum[np.argsort(longest)[longest_base]] = base_memory.base_sum
+    starts, n_canary = episodes.offsets[:-1] + episodes.baseline_lengths, episodes.canary_lengths
+    decisions = episodes.canary_offsets
 
     features = np.empty((int(decisions[-1]), len(state)))
-    for t in range(int(n_canary.max(initial=0))):
-        going = longest[: int((n_canary > t).sum())]
-        rows = starts[going] + base[going] + t
-        history = memory.first(len(going)).observe(values[rows], control[rows], minutes[rows, None])
-        history["planned_share"] = (history["steps"] + 1) / planned[rows, None]
-        features[decisions[going] + t] = gather(state, metrics, history)
+    # Episodes that still go on stand first, so that each step works on the first of them.
+    longest = np.argsort(-n_canary, kind="stable")
+    for some in range(0, len(longest), _EPISODES_AT_ONCE):
+        chosen = longest[some : some + _EPISODES_AT_ONCE]
+        memory, lengths = _after_baseline(episodes, chosen, values), n_canary[chosen]
+        for t in range(int(lengths[0])):
+            going = chosen[: int((lengths > t).sum())]
+            rows = starts[going] + t
+            memory = memory.first(len(going)).observe(
+                values.take(rows, axis=0),
+                control.take(rows, axis=0),
+                minutes.take(rows)[:, None],
+                planned.take(rows)[:, None],
+            )
+            features[decisions[going] + t] = encode_memory(state, metrics, memory)
     return features
+
+
+def _after_baseline(episodes: EpisodeColumns, chosen: np.ndarray, values: np.ndarray) -> Memory:
+    """Returns what is remembered of the chosen episodes before their first canary observation."""
+    starts, lengths = episodes.offsets[chosen], episodes.baseline_lengths[chosen]
+    memory = Memory.empty(len(chosen), values.shape[1])
+    counts, sums = memory.base_count, memory.base_sum
+    longest = np.argsort(-lengths, kind="stable")
+    for t in range(int(lengths.max())):
+        going = longest[: int((lengths > t).sum())]
+        seen = Memory(base_count=counts[going], base_sum=sums[going])
+        seen = seen.observe_baseline(values.take(starts[going] + t, axis=0))
+        counts[going], sums[going] = seen.base_count, seen.base_sum
+    return memory
+
+
+def encode_memory(state: Sequence[Feature], metrics: Sequence[str], memory: Memory) -> np.ndarray:
+    """Encodes the newest observation of n episodes, from arrays.
+
+    Returns:
+        Features of shape (n, n_features), NaN where missing.
+    """
+    history = {kind: KINDS[kind](memory) for kind in dict.fromkeys(f.kind for f in state)}
+    return gather(state, metrics, history)
 
 
 def gather(
     state: Sequence[Feature], metrics: Sequence[str], history: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Picks a state's features out of a history, shape (n, n_features)."""
+    columns = _columns(state, metrics)
+    return np.stack([history[f.kind][:, at] for f, at in zip(state, columns, strict=True)], axis=1)
+
+
+def _columns(state: Sequence[Feature], metrics: Sequence[str]) -> list[int]:
+    """Returns the column of each feature's metric; clocks are the same in every one."""
     columns = {metric: i for i, metric in enumerate(metrics)}
-    return np.stack(
-        [history[f.kind][:, columns[f.metric] if f.metric is not None else 0] for f in state],
-        axis=1,
-    )
+    return [0 if f.metric is None else columns[f.metric] for f in state]

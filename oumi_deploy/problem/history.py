@@ -12,27 +12,34 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Running summaries of many episodes at once, one observation at a time.
+"""Running summaries of episodes, one observation at a time.
 
 Training encodes a whole data set and production one observation of one rollout; both go through
-`Memory.observe`, so they cannot differ, and nothing can look ahead.
+`Memory.observe`, so they cannot differ, and nothing can look ahead. What differs is what it is
+given: arrays of many episodes, or the numbers of one metric.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from math import inf, nan
+from typing import NamedTuple
 
 import numpy as np
 
+from oumi_deploy.problem.arithmetic import Number, choose, larger, ratio
 
-@dataclass(eq=False)
-class Memory:
-    """What is remembered of n episodes and m metrics.
+
+class Memory(NamedTuple):
+    """What is remembered of a metric: a number each, or arrays for n episodes and m metrics.
+
+    A memory never changes; what takes in an observation returns another.
 
     Attributes:
         n_canary: Canary observations so far, shape (n, 1).
         start: Time of the first canary observation in minutes, shape (n, 1), NaN if unknown.
-        base_count: Baseline observations with a value, shape (n, m); so for all below.
+        base_count: Baseline observations with a value, shape (n, m); so for all below, but the
+            last two.
         base_sum: Sum of the baseline values.
-        count: Canary observations with a value.
+        known_count: Canary observations with a value.
         total: Sum of the values.
         peak: Largest value, -inf before the first.
         timed_count: Canary observations with a value and a time.
@@ -43,105 +50,149 @@ class Memory:
         gap_count: Canary observations with a value of the old version too.
         gap_sum: Sum of the differences to the old version.
         unmatched_count: Canary observations with a value of the old version alone.
+        value: The newest value, NaN where missing.
+        gap: Its difference to the old version, NaN where either is missing.
+        elapsed: Minutes since the first canary observation, shape (n, 1), NaN if unknown.
+        planned_share: Share of the planned observations seen, shape (n, 1), NaN if unknown.
     """
 
-    n_canary: np.ndarray
-    start: np.ndarray
-    base_count: np.ndarray
-    base_sum: np.ndarray
-    count: np.ndarray
-    total: np.ndarray
-    peak: np.ndarray
-    timed_count: np.ndarray
-    timed_total: np.ndarray
-    time_sum: np.ndarray
-    time_square: np.ndarray
-    time_value: np.ndarray
-    gap_count: np.ndarray
-    gap_sum: np.ndarray
-    unmatched_count: np.ndarray
+    n_canary: Number = 0.0
+    start: Number = nan
+    base_count: Number = 0.0
+    base_sum: Number = 0.0
+    known_count: Number = 0.0
+    total: Number = 0.0
+    peak: Number = -inf
+    timed_count: Number = 0.0
+    timed_total: Number = 0.0
+    time_sum: Number = 0.0
+    time_square: Number = 0.0
+    time_value: Number = 0.0
+    gap_count: Number = 0.0
+    gap_sum: Number = 0.0
+    unmatched_count: Number = 0.0
+    value: Number = nan
+    gap: Number = nan
+    elapsed: Number = nan
+    planned_share: Number = nan
 
     @classmethod
     def empty(cls, n_episodes: int, n_metrics: int) -> "Memory":
         """Returns the memory of episodes that have not begun."""
-        memory = cls(*(np.zeros((n_episodes, n_metrics)) for _ in fields(cls)))
-        memory.n_canary = np.zeros((n_episodes, 1))
-        memory.start = np.full((n_episodes, 1), np.nan)
-        memory.peak.fill(-np.inf)
-        return memory
+        return cls.of_one([cls()] * n_metrics).repeat(n_episodes)
+
+    @classmethod
+    def of_one(cls, memories: "Sequence[Memory]") -> "Memory":
+        """Returns the arrays of one episode, from the numbers of its m metrics."""
+        fields = np.array(memories).T[:, None, :]
+        return cls(
+            *(
+                field[:, :1] if name in _OF_EPISODES else field
+                for name, field in zip(cls._fields, fields, strict=True)
+            )
+        )
+
+    def repeat(self, n_episodes: int) -> "Memory":
+        """Returns the arrays of one episode n times."""
+        return Memory(*(field.repeat(n_episodes, axis=0) for field in self))
 
     def first(self, n_episodes: int) -> "Memory":
-        """Returns a view of the first episodes; what is observed there is remembered here."""
-        return Memory(*(getattr(self, f.name)[:n_episodes] for f in fields(self)))
+        """Returns the memory of the first episodes."""
+        return Memory(*(field[:n_episodes] for field in self))
 
-    def observe_baseline(self, values: np.ndarray) -> None:
-        """Takes in one baseline observation, values of shape (n, m), NaN where missing."""
-        known = ~np.isnan(values)
-        self.base_count += known
-        self.base_sum += np.where(known, values, 0.0)
+    def observe_baseline(self, value: Number) -> "Memory":
+        """Takes in one baseline observation, NaN where missing."""
+        known = value == value
+        return self._replace(
+            base_count=self.base_count + known,
+            base_sum=self.base_sum + choose(known, value, 0.0),
+        )
 
     def observe(
-        self, values: np.ndarray, control: np.ndarray, minute: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Takes in one canary observation and returns the history it leads to.
+        self, value: Number, control: Number, minute: Number, planned_steps: Number
+    ) -> "Memory":
+        """Takes in one canary observation.
 
         Args:
-            values: The metrics, shape (n, m), NaN where missing.
-            control: The old version's metrics, shape (n, m), NaN where missing.
-            minute: Time in minutes, shape (n, 1), NaN where unknown.
-
-        Returns:
-            By kind, features of shape (n, m), clocks of shape (n, 1); NaN where not defined.
+            value: The metric, in arrays of shape (n, m), NaN where missing.
+            control: The old version's metric, likewise.
+            minute: Time in minutes, in arrays of shape (n, 1), NaN where unknown.
+            planned_steps: Canary observations that are planned, likewise.
         """
-        first = self.n_canary == 0
-        self.start[first] = minute[first]
-        elapsed = minute - self.start
+        start = choose(self.n_canary == 0.0, minute, self.start)
+        elapsed = minute - start
         # Without a first time the episode has none; where only this one is missing, the
         # observation has no place in time.
-        time = np.where(np.isnan(self.start), self.n_canary, elapsed)
-        steps = self.n_canary.copy()
-        self.n_canary += 1
+        time = choose(start == start, elapsed, self.n_canary)
+        n_canary = self.n_canary + 1.0
 
-        known = ~np.isnan(values)
-        filled = np.where(known, values, 0.0)
-        self.count += known
-        self.total += filled
-        np.fmax(self.peak, values, out=self.peak)
-        timed = known & ~np.isnan(time)
-        when = np.where(timed, time, 0.0)
-        self.timed_count += timed
-        self.timed_total += np.where(timed, filled, 0.0)
-        self.time_sum += when
-        self.time_square += when * when
-        self.time_value += when * filled
-        gap = values - control
-        paired = ~np.isnan(gap)
-        self.gap_count += paired
-        self.gap_sum += np.where(paired, gap, 0.0)
-        self.unmatched_count += ~known & ~np.isnan(control)
+        known = value == value
+        filled = choose(known, value, 0.0)
+        timed = known & (time == time)
+        when = choose(timed, time, 0.0)
+        gap = value - control
+        paired = gap == gap
+        # By position: by name, an observation would take nearly half as long again.
+        return Memory(
+            n_canary,
+            start,
+            self.base_count,
+            self.base_sum,
+            self.known_count + known,
+            self.total + filled,
+            larger(self.peak, value),
+            self.timed_count + timed,
+            self.timed_total + choose(timed, filled, 0.0),
+            self.time_sum + when,
+            self.time_square + when * when,
+            self.time_value + when * filled,
+            self.gap_count + paired,
+            self.gap_sum + choose(paired, gap, 0.0),
+            self.unmatched_count + ((control == control) & (value != value)),
+            value,
+            gap,
+            elapsed,
+            n_canary / planned_steps,
+        )
 
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = self.total / self.count
-            baseline = self.base_sum / self.base_count
-            return {
-                "value": values,
-                "mean": mean,
-                "max": np.where(self.count > 0, self.peak, np.nan),
-                "slope": self._slope(),
-                "baseline": values - baseline,
-                "baseline_mean": mean - baseline,
-                "control": gap,
-                "control_mean": self.gap_sum / self.gap_count,
-                "missing": 1.0 - self.count / self.n_canary,
-                "unmatched": self.unmatched_count / self.n_canary,
-                "steps": steps,
-                "inverse_steps": 1.0 / self.n_canary,
-                "minutes": elapsed,
-            }
 
-    def _slope(self) -> np.ndarray:
-        """Least squares: (n sum tx - sum t sum x) / (n sum tt - (sum t)^2)."""
-        spread = self.timed_count * self.time_square - self.time_sum**2
-        joint = self.timed_count * self.time_value - self.time_sum * self.timed_total
-        # Times are minutes: a spread below this is two observations of the same moment.
-        return np.where(spread > 1e-9, joint / spread, np.nan)
+_OF_EPISODES = ("n_canary", "start", "elapsed", "planned_share")
+"""What an episode's metrics have in common."""
+
+
+def _mean(memory: Memory) -> Number:
+    return ratio(memory.total, memory.known_count)
+
+
+def _baseline(memory: Memory) -> Number:
+    return ratio(memory.base_sum, memory.base_count)
+
+
+def _slope(memory: Memory) -> Number:
+    """Least squares: (n sum tx - sum t sum x) / (n sum tt - (sum t)^2)."""
+    n, time_sum = memory.timed_count, memory.time_sum
+    spread = n * memory.time_square - time_sum * time_sum
+    joint = n * memory.time_value - time_sum * memory.timed_total
+    # Times are minutes: a spread below this is two observations of the same moment.
+    return choose(spread > 1e-9, ratio(joint, spread), nan)
+
+
+KINDS: dict[str, Callable[[Memory], Number]] = {
+    "value": lambda memory: memory.value,
+    "mean": _mean,
+    "max": lambda memory: choose(memory.known_count > 0.0, memory.peak, nan),
+    "slope": _slope,
+    "baseline": lambda memory: memory.value - _baseline(memory),
+    "baseline_mean": lambda memory: _mean(memory) - _baseline(memory),
+    "control": lambda memory: memory.gap,
+    "control_mean": lambda memory: ratio(memory.gap_sum, memory.gap_count),
+    "missing": lambda memory: 1.0 - memory.known_count / memory.n_canary,
+    "unmatched": lambda memory: memory.unmatched_count / memory.n_canary,
+    "steps": lambda memory: memory.n_canary - 1.0,
+    "inverse_steps": lambda memory: 1.0 / memory.n_canary,
+    "minutes": lambda memory: memory.elapsed,
+    "planned_share": lambda memory: memory.planned_share,
+}
+"""What each kind of feature is, once a canary observation was seen; NaN where not defined.
+
+Features of a metric have the shape (n, m), clocks (n, 1)."""

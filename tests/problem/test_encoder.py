@@ -115,6 +115,15 @@ def test_batch_and_step_by_step_agree_bit_for_bit(episodes):
     np.testing.assert_array_equal([answer["CONTINUE"], answer["ROLLBACK"]], expected)
 
 
+@settings(max_examples=30)
+@given(st.lists(releases(), min_size=3, max_size=7))
+def test_a_data_set_in_parts_is_encoded_as_in_one(episodes):
+    whole = encoded(*episodes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oumi_deploy.problem.encoder._EPISODES_AT_ONCE", 2)
+        np.testing.assert_array_equal(encoded(*episodes), whole)
+
+
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else NAN
 
