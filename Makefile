@@ -11,7 +11,7 @@ format:  ## Mend what can be mended without thinking
 	.venv/bin/ruff format .
 
 constraints.txt: pyproject.toml  ## Pin anew what pyproject.toml allows
-	.venv/bin/uv pip compile --quiet pyproject.toml --extra train --group dev \
+	.venv/bin/uv pip compile --quiet pyproject.toml --extra serve --extra train --group dev \
 	  --python-version 3.11 --no-header --no-annotate --no-emit-index-url -o $@
 
 benchmark:  ## Measure what the README says of speed

@@ -15,5 +15,5 @@ echo "Setting up .venv (about 8 GB, most of it torch; a few minutes on a slow li
 "$python" -m venv --clear .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 .venv/bin/uv pip install --quiet --python .venv/bin/python \
-  --constraint constraints.txt --editable '.[train]' --group dev
+  --constraint constraints.txt --editable '.[serve,train]' --group dev
 echo "$stamp" > .venv/installed
