@@ -1,0 +1,107 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The policy in use: taken up when its file changes, kept when the new one is no good."""
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.policy import DeploymentPolicy
+
+_log = logging.getLogger(__name__)
+
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Versioned:
+    """A policy and what names it.
+
+    Attributes:
+        policy: The policy, calibrated.
+        version: The first 12 hexadecimal digits of the file's SHA-256.
+    """
+
+    policy: DeploymentPolicy
+    version: str
+
+
+class PolicyFile:
+    """A policy file that may be replaced while the service runs.
+
+    Attributes:
+        path: The file.
+        current: The policy in use.
+        refused: Why the file as it stands was refused, None where it is in use.
+    """
+
+    def __init__(self, path: Path):
+        """Reads the file.
+
+        Raises:
+            DeployError: If it is missing, no policy, or not calibrated.
+        """
+        self.path = path
+        self._seen = _stamp(path)
+        self.current = read_versioned(path)
+        self.refused: str | None = None
+
+    def refresh(self) -> bool:
+        """Takes up the file if it has changed; returns whether another policy is in use now."""
+        stamp = _stamp(self.path)
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            fresh = read_versioned(self.path)
+        except DeployError as error:
+            self.refused = str(error)
+            _log.error("policy refused, version %s goes on: %s", self.current.version, error)
+            return False
+        self.refused = None
+        if fresh.version == self.current.version:
+            return False
+        _log.info("policy %s takes the place of %s", fresh.version, self.current.version)
+        self.current = fresh
+        return True
+
+
+def read_versioned(path: Path) -> Versioned:
+    """Reads a calibrated policy.
+
+    Raises:
+        DeployError: If the file is missing, no policy, or not calibrated.
+    """
+    policy = DeploymentPolicy.load(path)
+    if policy.calibration is None:
+        raise DeployError(
+            f"{path}: the policy is not calibrated, so it can state no risk and cannot pause: run "
+            "`oumi-deploy calibrate` first"
+        )
+    try:
+        version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    except OSError as error:
+        raise DeployError(f"{path}: {error.strerror}") from error
+    return Versioned(policy, version)
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,0 +1,39 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One sentence on a decision, for the person who is woken by it."""
+
+from oumi_deploy.serving.log.entries import DecisionEntry
+
+_REASONS = {
+    "telemetry_missing": "no metric has a value in the last two observations",
+    "out_of_range": "a metric lies outside of what the policy was trained on",
+    "few_requests": "too few requests to tell",
+    "doubt": "the policy is not sure enough",
+    "paused_too_long": "it has paused too long",
+    "last_observation": "no later observation will come",
+    "false_alarm_bound": "the bound on false alarms holds a rollback back",
+    "telemetry_unavailable": "the telemetry cannot be collected",
+    "log_unavailable": "the decision log cannot be written",
+    "explored": "a rollback was held by chance, to learn what would follow; a person or the caller "
+    "ends it",
+}
+
+
+def message(entry: DecisionEntry, detail: str = "") -> str:
+    """Returns what was decided, how risky the release looks, and why, in one sentence."""
+    why = "; ".join(_REASONS[reason] for reason in entry.reasons)
+    because = f": {why}" if why else ""
+    shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
+    more = f" ({detail})" if detail else ""
+    return f"{entry.decision}, risk {entry.risk:.0%}{because}{more}{shadow}"
