@@ -37,7 +37,7 @@ def add_command(
         run: What it does; returns an exit status or None for 0.
         summary: One line for the list of commands.
         description: What `--help` teaches, examples included.
-        extra: The extra it needs, `data` or `train`, or None.
+        extra: The extra it needs, a key of `main.EXTRAS`, or None.
     """
     parser = commands.add_parser(
         name,

@@ -24,18 +24,25 @@ from types import ModuleType
 from oumi_deploy import __version__
 from oumi_deploy.cli import (
     calibrate,
+    collect,
     data,
     decide,
     evaluate,
+    export_log,
     figures,
     offpolicy,
     plugin_file,
     report,
+    serve,
 )
 from oumi_deploy.errors import DeployError
 
 EXTRAS = {
     "data": ("matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "tqdm"),
+    "serve": (
+        *("alembic", "fastapi", "httpx", "prometheus_client"),
+        *("psycopg", "sqlalchemy", "uvicorn"),
+    ),
     "train": ("gymnasium", "oumi", "torch"),
 }
 """What each extra brings, by the names they are imported under."""
@@ -81,7 +88,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oumi-deploy {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (data, evaluate, report, offpolicy, calibrate, figures, decide, plugin_file):
+    judging = (data, evaluate, report, offpolicy, calibrate, figures, decide)
+    serving = (serve, export_log, collect, plugin_file)
+    for module in (*judging, *serving):
         module.add_commands(commands)
     if not arguments or arguments[0] not in commands.choices:
         for module in _plugged_in():
@@ -102,7 +111,7 @@ def _plugged_in() -> list[ModuleType]:
 
 
 def _require_extra(command: str, extra: str | None) -> None:
-    wanted = [] if extra is None else [*EXTRAS["data"], *(EXTRAS["train"] * (extra == "train"))]
+    wanted = [] if extra is None else dict.fromkeys([*EXTRAS["data"], *EXTRAS[extra]])
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     if missing:
         raise DeployError(
