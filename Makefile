@@ -18,5 +18,8 @@ benchmark:  ## Measure what the README says of speed
 	.venv/bin/python tests/benchmarks/training_speed.py
 	.venv/bin/python tests/benchmarks/million_episodes.py --folder output/benchmarks
 	.venv/bin/python tests/benchmarks/start_up.py
+	.venv/bin/python tests/benchmarks/decision_speed.py
+	.venv/bin/python tests/benchmarks/service_speed.py \
+	  --policy output/neural/deployment_policy_model.json
 	.venv/bin/python tests/benchmarks/policy_quality.py \
 	  --policy output/neural/deployment_policy_model.json
