@@ -18,7 +18,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from oumi_deploy.errors import DeployError
@@ -41,6 +41,17 @@ Observations = Sequence[Mapping[str, Any]]
 
 _STARTS_KNOWN = 10_000
 """Rollouts whose start is remembered, so that the log is asked once."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A question, and what stood when it came."""
+
+    ask: Ask
+    face: Face
+    name: RolloutName
+    policy: Versioned
+    at: float
 
 
 class Engine:
@@ -71,27 +82,27 @@ class Engine:
                 nowhere to collect them.
         """
         started = time.perf_counter()
-        name, policy, now = name_of(ask), self.policies.current, time.time()
+        question = _Question(ask, face, name_of(ask), self.policies.current, time.time())
         held_back, detail = None, ""
         try:
-            observations, detail = await self._observations(ask, face, name, now)
+            observations, detail = await self._observations(question)
         except SourceAway as away:
             held_back, detail = "telemetry_unavailable", str(away)
-            observations = [*self.held.observations_of(name), {"timestamp": now}]
-        held, kept = self.held.bring_up_to(name, policy, observations)
+            before = self.held.observations_of(question.name)
+            observations = [*before, {"timestamp": question.at}]
+        held, kept = self.held.bring_up_to(question.name, question.policy, observations)
         decision = held.rollout.decide(last=ask.last)
         if held_back is not None:
             decision = _held_back(decision, held_back)
-        reply = await self._log(ask, face, policy, held, kept, decision, now, detail)
+        reply = await self._log(question, held, self._entry(question, held, kept, decision), detail)
         self.monitoring.seconds.observe(time.perf_counter() - started)
         self.monitoring.decisions.labels(reply.decision, face, str(reply.shadow).lower()).inc()
         return reply
 
-    async def _observations(
-        self, ask: Ask, face: Face, name: RolloutName, now: float
-    ) -> tuple[Observations, str]:
+    async def _observations(self, question: _Question) -> tuple[Observations, str]:
         """Returns the rollout so far, and what a person should know of the telemetry."""
-        if ask.observations is not None and face == "kayenta":
+        ask, now = question.ask, question.at
+        if ask.observations is not None and question.face == "kayenta":
             return ask.observations, ""  # It judges a window that is over, perhaps of yesterday.
         if ask.observations is not None:
             return with_gap(ask.observations, now, self.settings.interval), ""
@@ -100,8 +111,10 @@ class Engine:
                 "observations: send those so far, or start the service with --telemetry so that "
                 "it collects them"
             )
-        started = await self._start_of(name, now) if ask.started_at is None else ask.started_at
-        found = await self.source.observations(name, started, now)
+        started = ask.started_at
+        if started is None:
+            started = await self._start_of(question.name, now)
+        found = await self.source.observations(question.name, started, now)
         for metric, n in found.clipped.items():
             self.monitoring.clipped.labels(metric).inc(n)
         return with_gap(found.observations, now, found.interval), "; ".join(found.notes)
@@ -119,56 +132,62 @@ class Engine:
         return self._starts[name]
 
     async def _log(
-        self,
-        ask: Ask,
-        face: Face,
-        policy: Versioned,
-        held: Held,
-        kept: int,
-        decision: Decision,
-        now: float,
-        detail: str = "",
+        self, question: _Question, held: Held, entry: DecisionEntry, detail: str
     ) -> Answer:
-        """Logs the decision, or says that it could not be."""
-        entry = self._entry(ask, face, policy, held, kept, decision, now)
-        n_read = len(held.observations)
-        why = self._explanation(ask, held, policy)
+        """Logs a decision, or says that it could not be."""
+        n_read, n_canary = len(held.observations), held.n_canary
+        why = self._explanation(question, held)
         try:
-            stored = await self.log.record(entry)
+            told, logged = await self.log.record(entry), True
+            held.decided, held.n_decided = told.id, n_read
         except LogUnavailable:
             self.monitoring.unlogged.inc()
-            reasons = [*entry.reasons, "log_unavailable"]
-            shown = ask.default if self.settings.shadow else PAUSE
-            stored = replace(entry, decision=PAUSE, answered=shown, reasons=reasons, explored=False)
-            return _answer(stored, held, detail, why, logged=False)
-        held.decided, held.n_decided = stored.id, n_read
-        return _answer(stored, held, detail, why, logged=True)
+            told, logged = self._unlogged(question, entry), False
+        return Answer.model_construct(
+            **asdict(told.name),
+            id=told.id,
+            at=told.at,
+            decision=told.answered,
+            confidence=told.confidence,
+            risk=told.risk,
+            q_values=told.q_values,
+            reasons=list(told.reasons),
+            message=message(told, detail),
+            policy_version=told.policy_version,
+            observations=n_canary,
+            explored=told.explored,
+            shadow=told.shadow,
+            would_be=told.decision,
+            logged=logged,
+            explanation=why,
+        )
+
+    def _unlogged(self, question: _Question, entry: DecisionEntry) -> DecisionEntry:
+        """Returns what is answered in the place of a decision that cannot be logged."""
+        shadow = self.settings.shadow
+        return replace(
+            entry,
+            decision=PAUSE,
+            answered=question.ask.default if shadow else PAUSE,
+            confidence=_surer(entry.risk),
+            reasons=[*entry.reasons, "log_unavailable"],
+            explored=False,
+        )
 
     def _entry(
-        self,
-        ask: Ask,
-        face: Face,
-        policy: Versioned,
-        held: Held,
-        kept: int,
-        decision: Decision,
-        now: float,
+        self, question: _Question, held: Held, kept: int, decision: Decision
     ) -> DecisionEntry:
         assert decision.risk is not None, "the service takes calibrated policies only"
         assert decision.confidence is not None
-        name, shadow = name_of(ask), self.settings.shadow
-        digest, default = held.digest.digest(), ask.default if shadow else None
-        identity = _identify(name, face, policy.version, digest, ask.last, default)
-        epsilon = self.settings.explore
-        choice = choose(decision.decision, epsilon, draw_for(identity, self.settings.seed))
-        reasons = [*decision.reasons, *(["explored"] if choice.explored else [])]
-        confidence = max(decision.risk, 1 - decision.risk)
+        ask, shadow, identity = question.ask, self.settings.shadow, self._identity(question, held)
+        draw = draw_for(identity, self.settings.seed)
+        choice = choose(decision.decision, self.settings.explore, draw)
         return DecisionEntry(
             id=identity,
-            name=name,
-            at=now,
-            asked_by=face,
-            policy_version=policy.version,
+            name=question.name,
+            at=question.at,
+            asked_by=question.face,
+            policy_version=question.policy.version,
             base=held.decided,
             kept=kept,
             observations=[dict(o) for o in held.observations[kept:]],
@@ -180,15 +199,26 @@ class Engine:
             explored=choice.explored,
             shadow=shadow,
             risk=decision.risk,
-            confidence=confidence if choice.explored else decision.confidence,
+            confidence=_surer(decision.risk) if choice.explored else decision.confidence,
             q_values=decision.q_values,
-            reasons=reasons,
+            reasons=[*decision.reasons, *(["explored"] if choice.explored else [])],
         )
 
-    def _explanation(self, ask: Ask, held: Held, policy: Versioned) -> dict[str, Any] | None:
-        if not ask.explain or held.version != policy.version:
+    def _identity(self, question: _Question, held: Held) -> str:
+        """Names a decision by its question, so that the same question again is the same decision.
+
+        In shadow mode the default that a caller names is part of it: Flagger's hooks differ in
+        theirs.
+        """
+        asked = [*asdict(question.name).values(), question.face, question.policy.version]
+        seen = [held.digest.hexdigest(), question.ask.last]
+        default = question.ask.default if self.settings.shadow else None
+        return hashlib.sha256(json.dumps([*asked, *seen, default]).encode()).hexdigest()[:32]
+
+    def _explanation(self, question: _Question, held: Held) -> dict[str, Any] | None:
+        if not question.ask.explain:
             return None
-        return explain_rollout(held.rollout, last=ask.last).as_dict()
+        return explain_rollout(held.rollout, last=question.ask.last).as_dict()
 
     async def report(self, outcome: Outcome) -> Noted:
         """Logs an outcome; sent again, it counts once.
@@ -254,42 +284,13 @@ def name_of(named: Named) -> RolloutName:
     return RolloutName(named.service, named.environment, named.version, named.rollout)
 
 
-def _identify(
-    name: RolloutName, face: Face, version: str, digest: bytes, last: bool, default: str | None
-) -> str:
-    """Names a decision by its question, so that the same question again is the same decision.
-
-    In shadow mode the default that a caller names is part of it: Flagger's hooks differ in theirs.
-    """
-    question = json.dumps([*asdict(name).values(), face, version, digest.hex(), last, default])
-    return hashlib.sha256(question.encode()).hexdigest()[:32]
-
-
 def _held_back(decision: Decision, reason: str) -> Decision:
     """Returns the decision as a PAUSE for a reason that is not the release's."""
     assert decision.risk is not None
-    surer = max(decision.risk, 1 - decision.risk)
+    surer = _surer(decision.risk)
     return replace(decision, decision=PAUSE, confidence=surer, reasons=(reason,))
 
 
-def _answer(
-    entry: DecisionEntry, held: Held, detail: str, why: dict[str, Any] | None, *, logged: bool
-) -> Answer:
-    return Answer.model_construct(
-        **asdict(entry.name),
-        id=entry.id,
-        at=entry.at,
-        decision=entry.answered,
-        confidence=entry.confidence,
-        risk=entry.risk,
-        q_values=entry.q_values,
-        reasons=list(entry.reasons),
-        message=message(entry, detail),
-        policy_version=entry.policy_version,
-        observations=held.n_canary,
-        explored=entry.explored,
-        shadow=entry.shadow,
-        would_be=entry.decision,
-        logged=logged,
-        explanation=why,
-    )
+def _surer(risk: float) -> float:
+    """Returns the confidence of a PAUSE, that of the likelier outcome."""
+    return max(risk, 1.0 - risk)

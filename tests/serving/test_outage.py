@@ -1,0 +1,90 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""While the log or the telemetry is away, nothing is guessed and nothing is dropped silently."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+
+@contextmanager
+def locked(path) -> Iterator[None]:
+    """Another program holds the log's file."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+
+def until(condition, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_what_cannot_be_logged_is_a_pause(serve, ask, tmp_path, rate):
+    client = serve()
+    with locked(tmp_path / "log.db"):
+        said = ask(client, rate)
+        assert (said["decision"], said["would_be"], said["logged"]) == ("PAUSE", "PAUSE", False)
+        assert said["reasons"] == ["log_unavailable"]
+        assert "the decision log cannot be written" in said["message"]
+        assert said["confidence"] == max(said["risk"], 1 - said["risk"])
+        assert client.get("/ready").status_code == 503
+        refused = client.post(
+            "/v1/outcomes", json={"service": "shop", "label": "bad", "source": "review"}
+        )
+        assert refused.status_code == 503
+        assert "oumi_deploy_unlogged_total 1.0" in client.get("/metrics").text
+    assert until(lambda: client.get("/ready").status_code == 200)
+    # What a caller was told was not logged does not appear afterwards.
+    assert client.get("/v1/decisions").json()["decisions"] == []
+    assert ask(client, rate)["logged"]
+
+
+def test_with_a_spool_it_goes_on_and_writes_later(serve, ask, tmp_path):
+    client = serve(spool=tmp_path / "spool.jsonl")
+    with locked(tmp_path / "log.db"):
+        said = ask(client, 0.5)
+        assert (said["decision"], said["logged"], said["reasons"]) == ("ROLLBACK", True, [])
+        state = client.get("/ready").json()
+        assert state["ready"]
+        assert state["log"]["spooled"] == 1
+
+    def logged() -> list[str]:
+        return [d["id"] for d in client.get("/v1/decisions").json()["decisions"]]
+
+    assert until(lambda: logged() == [said["id"]])
+    assert client.get("/ready").json()["log"]["spooled"] == 0
+
+
+def test_telemetry_that_cannot_be_collected_is_a_pause_and_no_end(serve, tmp_path):
+    settings = tmp_path / "telemetry.toml"
+    settings.write_text('url = "http://127.0.0.1:9"\ntimeout = "1s"\n')
+    client = serve(telemetry=settings)
+    body = {"service": "shop", "environment": "production", "version": "abc", "last": True}
+    for _ in range(7):
+        said = client.post("/v1/decide", json=body).json()
+        assert (said["decision"], said["reasons"]) == ("PAUSE", ["telemetry_unavailable"])
+    assert "the telemetry cannot be collected" in said["message"]
