@@ -13,7 +13,8 @@
 # limitations under the License.
 """Builders that many tests share."""
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -54,3 +55,12 @@ def make_frame() -> Callable[..., pd.DataFrame]:
 @pytest.fixture(scope="session")
 def make_episodes() -> Callable[..., Episodes]:
     return episodes_of
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where real systems are required, a test of one that is missing fails."""
+    report = yield
+    if report.skipped and item.get_closest_marker("real") and os.environ.get("REQUIRE_REAL"):
+        report.outcome = "failed"
+    return report
