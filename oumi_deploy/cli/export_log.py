@@ -15,7 +15,6 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from oumi_deploy.cli.arguments import add_command, add_overwrite
 _DESCRIPTION = """\
 Write what the decision log holds as episodes, to judge a policy on or to train the next one with.
 
-  oumi-deploy export-log --log sqlite:///oumi_deploy.db --out episodes.parquet
+  oumi-deploy export-log --log sqlite:///oumi_deploy.db --policy policy.json --out logged.parquet
   oumi-deploy export-log --log postgresql://ask@db/decisions --since 2026-11-01 --out new.parquet
 
 One rollout is one episode, with the action of each decision and its propensity. Labels come from
@@ -54,15 +53,23 @@ def add_commands(commands: Any) -> None:
     for name, what in (("since", "on or after"), ("until", "before")):
         parser.add_argument(
             f"--{name}",
-            type=_time,
+            type=time_of,
             metavar="TIME",
             help=f"rollouts first decided on {what} this time, ISO 8601, UTC unless it has a zone",
         )
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="have a column for each metric of this policy, empty where nobody reported it, so "
+        "that it can be judged on what was left unsaid",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_overwrite(parser)
 
 
-def _time(word: str) -> float:
+def time_of(word: str) -> float:
+    """Reads a time in ISO 8601 as Unix seconds, for argparse."""
     try:
         time = datetime.fromisoformat(word)
     except ValueError as error:
@@ -71,13 +78,20 @@ def _time(word: str) -> float:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from oumi_deploy.policy.policy import DeploymentPolicy
     from oumi_deploy.serving.log.export import export_episodes
 
+    metrics = () if args.policy is None else DeploymentPolicy.load(args.policy).encoder.metrics
     done = export_episodes(
-        args.log, args.out, since=args.since, until=args.until, overwrite=args.overwrite
+        args.log,
+        args.out,
+        since=args.since,
+        until=args.until,
+        columns=metrics,
+        overwrite=args.overwrite,
     )
     if args.json:
-        print(json.dumps(asdict(done)))
+        print(json.dumps(vars(done)))
         return
     print(
         f"{args.out}: {done.n_rollouts} rollouts, {done.n_rows} observations, {done.n_labelled} "

@@ -14,11 +14,12 @@
 """`oumi-deploy serve`."""
 
 import argparse
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_policy
+from oumi_deploy.cli.arguments import add_command, add_policy, add_seed
 from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
@@ -61,8 +62,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--log",
         metavar="URL",
-        default="sqlite:///oumi_deploy.db",
-        help="decision log, sqlite:///FILE or postgresql://... (sqlite:///oumi_deploy.db)",
+        default=os.environ.get("OUMI_DEPLOY_LOG", "sqlite:///oumi_deploy.db"),
+        help="decision log, sqlite:///FILE or postgresql://...; one with a password is better kept "
+        "in OUMI_DEPLOY_LOG (sqlite:///oumi_deploy.db)",
     )
     parser.add_argument(
         "--spool",
@@ -81,6 +83,20 @@ def add_commands(commands: Any) -> None:
         metavar="SECONDS",
         help="time between observations; a newest one older than two is missing telemetry (60)",
     )
+    parser.add_argument(
+        "--hold-limit",
+        type=int,
+        default=10,
+        metavar="N",
+        help="observations that a rollout waits at most for another that is likelier the cause; 0 "
+        "to judge each by itself (10)",
+    )
+    parser.add_argument(
+        "--calls",
+        type=Path,
+        metavar="FILE",
+        help='which services each service calls, JSON as in {"checkout": ["cart"]}',
+    )
     parser.add_argument("--shadow", action="store_true", help="answer the caller's default")
     parser.add_argument(
         "--explore",
@@ -89,7 +105,7 @@ def add_commands(commands: Any) -> None:
         metavar="EPSILON",
         help="probability with which a ROLLBACK becomes PAUSE (0)",
     )
-    parser.add_argument("--seed", type=int, help="seed of the exploration (default: none)")
+    add_seed(parser, "seed of the exploration, drawn anew for every question")
     parser.add_argument("--tokens", type=Path, metavar="FILE", help="who may do what")
     limits = parser.add_argument_group("limits")
     limits.add_argument(
@@ -124,18 +140,27 @@ def _run(args: argparse.Namespace) -> None:
         spool=args.spool,
         telemetry=args.telemetry,
         interval=args.interval,
+        hold_limit=args.hold_limit,
+        calls=args.calls,
         shadow=args.shadow,
         explore=args.explore,
         seed=args.seed,
         tokens=tokens,
         limits=Limits(args.max_body, args.max_rate, args.max_concurrent),
     )
-    # Access logs would cost more than a decision does, and the decision log says more.
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Asking and answering goes into the decision log; a line for each request would cost more than
+    # a decision does. Whoever says in a header that it is somebody else is not believed.
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     uvicorn.run(
         create_app(settings),
         host=args.host,
         port=args.port,
-        log_level="info",
+        log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
     )

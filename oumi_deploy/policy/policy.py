@@ -202,7 +202,7 @@ class DeploymentPolicy:
             plain = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise DeployError(f"{path}: {error.strerror}; train one with `oumi train`") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DeployError(f"{path}: truncated or not JSON: {error}") from error
         try:
             return cls.from_dict(plain)

@@ -18,22 +18,33 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.engine import Engine
-from oumi_deploy.serving.log.entries import RolloutName
-from oumi_deploy.serving.schema import Answer, Ask, Noted, Outcome, Page, Refusal, Word
+from oumi_deploy.serving.engine import Engine, name_of
+from oumi_deploy.serving.schema import (
+    Answer,
+    Ask,
+    Named,
+    Noted,
+    Outcome,
+    Page,
+    Refusal,
+    Text,
+    Word,
+)
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": Refusal, "description": why}
     for code, why in {
-        400: "No JSON.",
+        400: "No HTTP request as it should be.",
         401: "No token, or an unknown one.",
         403: "A token without the right.",
+        408: "The body took too long.",
         413: "The body is too large.",
+        415: "The body is not said to be JSON.",
         422: "The body is not what it should be.",
         429: "Too many requests.",
     }.items()
@@ -42,8 +53,23 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 WITH_LOG = {**REFUSALS, 503: {"model": Refusal, "description": "The decision log is away."}}
 
 Model = TypeVar("Model", bound=BaseModel)
-Filter = Annotated[str | None, Query(max_length=200)]
-Seconds = Annotated[float | None, Query(ge=0, lt=1e11, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+
+
+class Wanted(BaseModel):
+    """Which decisions to return."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    service: Text | None = None
+    environment: Text | None = None
+    version: Text | None = None
+    rollout: Text | None = None
+    decision: Word | None = None
+    since: Seconds | None = None
+    until: Seconds | None = None
+    cursor: Annotated[str, Field(max_length=100)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 def router(engine: Engine) -> APIRouter:
@@ -66,44 +92,27 @@ def router(engine: Engine) -> APIRouter:
         return JSONResponse(noted.model_dump())
 
     @paths.get("/v1/outcomes", responses=WITH_LOG)
-    async def outcomes(
-        service: Annotated[str, Query(min_length=1, max_length=200)],
-        environment: Annotated[str, Query(max_length=200)] = "",
-        version: Annotated[str, Query(max_length=200)] = "",
-        rollout: Annotated[str, Query(max_length=200)] = "",
-    ) -> list[dict[str, Any]]:
+    async def outcomes(rollout: Annotated[Named, Query()]) -> list[dict[str, Any]]:
         """Returns what was said of one rollout."""
-        name = RolloutName(service, environment, version, rollout)
-        told = await asyncio.to_thread(engine.log.outcomes, name)
+        told = await asyncio.to_thread(engine.log.outcomes, name_of(rollout))
         return [
             {**asdict(o.name), **{k: v for k, v in asdict(o).items() if k != "name"}} for o in told
         ]
 
     @paths.get("/v1/decisions", responses=WITH_LOG)
-    async def decisions(
-        service: Filter = None,
-        environment: Filter = None,
-        version: Filter = None,
-        rollout: Filter = None,
-        decision: Word | None = None,
-        since: Seconds = None,
-        until: Seconds = None,
-        cursor: Annotated[str | None, Query(max_length=100)] = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> Page:
+    async def decisions(wanted: Annotated[Wanted, Query()]) -> Page:
         """Returns logged decisions, newest first."""
-        wanted = {
-            "service": service,
-            "environment": environment,
-            "version": version,
-            "rollout": rollout,
-            "decision": decision,
-            "since": since,
-            "until": until,
-        }
-        given = {k: v for k, v in wanted.items() if v is not None}
-        rows, following = await asyncio.to_thread(engine.log.decisions, given, cursor, limit)
+        given = wanted.model_dump(exclude={"cursor", "limit"}, exclude_none=True)
+        found = engine.log.decisions
+        rows, following = await asyncio.to_thread(found, given, wanted.cursor, wanted.limit)
         return Page(decisions=rows, next=following)
+
+    @paths.get("/v1/decisions/{decision_id}/inputs", responses=WITH_LOG)
+    async def inputs(
+        decision_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+    ) -> list[dict[str, Any]]:
+        """Returns all observations that a decision rests on, oldest first."""
+        return await asyncio.to_thread(engine.log.inputs, decision_id)
 
     @paths.post("/v1/policy/reload", responses=REFUSALS)
     async def reload() -> dict[str, Any]:
@@ -118,10 +127,14 @@ def router(engine: Engine) -> APIRouter:
 
     @paths.get("/ready", responses={503: {"description": "The log takes no entries."}})
     async def ready() -> Response:
-        """Says whether decisions can be made and logged, and with which policy."""
-        state = engine.state()
-        is_ready = state["log"]["writable"] or engine.settings.spool is not None
-        return JSONResponse({"ready": is_ready, **state}, status_code=200 if is_ready else 503)
+        """Says whether decisions can be made and logged."""
+        is_ready = engine.state()["log"]["writable"] or engine.settings.spool is not None
+        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+    @paths.get("/v1/state", responses=REFUSALS)
+    async def state() -> dict[str, Any]:
+        """Returns the policy in use, why its file was refused if it was, and how the log fares."""
+        return engine.state()
 
     @paths.get("/metrics", responses=REFUSALS, response_class=Response)
     async def metrics() -> Response:

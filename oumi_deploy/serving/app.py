@@ -22,9 +22,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.serving import api
+from oumi_deploy.serving.dashboard import files, routes
 from oumi_deploy.serving.engine import Engine
 from oumi_deploy.serving.faces import argo, cdevents, flagger, github, kayenta
 from oumi_deploy.serving.guard import App, Guard
@@ -63,11 +65,13 @@ def create_app(settings: ServiceSettings) -> App:
         docs_url=None,
         redoc_url=None,
     )
-    for face in (api, argo, flagger, kayenta, cdevents, github):
+    for face in (api, argo, flagger, kayenta, cdevents, github, routes):
         app.include_router(face.router(engine))
+    app.include_router(files.router())
     app.add_exception_handler(RequestValidationError, _refuse_malformed)
     app.add_exception_handler(LogUnavailable, _refuse_unlogged)
     app.add_exception_handler(DeployError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_elsewhere)
     return Guard(app, settings.tokens, settings.limits, engine.monitoring)
 
 
@@ -97,11 +101,20 @@ def _lifespan(engine: Engine) -> Callable[[FastAPI], Any]:
 async def _watch(engine: Engine) -> None:
     while True:
         await asyncio.sleep(LOOK_AGAIN)
-        await engine.refresh()
+        try:
+            await engine.refresh()
+        except Exception:
+            _log.exception("the policy file could not be looked at; looked at again in a moment")
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _refuse_elsewhere(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = {"error": error.detail}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 
 async def _refuse_unlogged(_: Request, error: Exception) -> Response:

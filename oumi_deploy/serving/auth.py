@@ -52,20 +52,21 @@ class Tokens:
         """Returns whether there are any."""
         return bool(self.known)
 
-    def rights(self, header: str | None) -> Right:
-        """Returns what the bearer of an Authorization header may do.
+    def rights(self, header: str | None) -> tuple[Right, str]:
+        """Returns what the bearer of an Authorization header may do, and what names the token.
 
         A Basic header carries the token as its password, for callers that can only be given a URL.
-        Every token is compared, in constant time, whichever matches.
+        Every token is compared, in constant time, whichever matches. An unknown token has no
+        rights and no name; where there are no tokens, anybody has every right and no name.
         """
         if not self.known:
-            return ~Right.NONE
+            return ~Right.NONE, ""
         given = _digest(_token_of(header))
         found = Right.NONE
         for digest, right in self.known:
             if hmac.compare_digest(digest, given):
                 found |= right
-        return found
+        return found, given.hex() if found else ""
 
 
 def _digest(token: str) -> bytes:

@@ -15,12 +15,17 @@
 
 from pathlib import Path
 
+from oumi_deploy.errors import DeployError
 from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.sources import Found, SourceAway
 from oumi_deploy.serving.telemetry.collector import collect
 from oumi_deploy.serving.telemetry.prometheus import TelemetryUnavailable, connect
 from oumi_deploy.serving.telemetry.queries import ReleaseName
 from oumi_deploy.serving.telemetry.settings_file import read_telemetry
+
+MOST_STEPS = 2_000
+"""Steps of a rollout under way, a day and a half of minutes, as many as a caller may send: all of
+them are collected and read again at a question after a restart."""
 
 
 class PrometheusSource:
@@ -40,15 +45,21 @@ class PrometheusSource:
 
         Raises:
             SourceAway: If Prometheus does not answer.
-            DeployError: If it refuses a query, or the release is not named whole.
+            DeployError: If it refuses a query, the release is not named whole, or it began too
+                long ago to be under way.
         """
+        if now - started_at > MOST_STEPS * self._settings.step:
+            raise DeployError(
+                f"started_at: more than {MOST_STEPS:,} steps of {self._settings.step}s ago; name "
+                "this try at the version in `rollout`, or give its start"
+            )
         release = ReleaseName(name.service, name.environment, name.version)
         try:
             found = await collect(self._client, self._settings, release, started_at, now)
         except TelemetryUnavailable as error:
             raise SourceAway(str(error)) from error
-        step = float(self._settings.step)
-        return Found(found.observations, found.clipped, step, found.notes)
+        reported = found.newest_at is not None
+        return Found(found.observations, found.clipped, reported, found.notes)
 
     async def close(self) -> None:
         """Lets go of connections."""

@@ -16,9 +16,9 @@
 import asyncio
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from oumi_deploy.errors import DeployError
@@ -26,32 +26,21 @@ from oumi_deploy.policy.explain import explain_rollout
 from oumi_deploy.policy.pauses import PAUSE
 from oumi_deploy.policy.rollout import Decision
 from oumi_deploy.serving.exploration import choose, draw_for
-from oumi_deploy.serving.freshness import with_gap
+from oumi_deploy.serving.faces.releases import try_of
 from oumi_deploy.serving.held import Held, HeldRollouts
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 from oumi_deploy.serving.monitoring import Monitoring
-from oumi_deploy.serving.policies import PolicyFile, Versioned
+from oumi_deploy.serving.observing import Observer, Question
+from oumi_deploy.serving.policies import PolicyFile
 from oumi_deploy.serving.schema import Answer, Ask, Named, Noted, Outcome
 from oumi_deploy.serving.settings import Face, ServiceSettings
-from oumi_deploy.serving.sources import Source, SourceAway
+from oumi_deploy.serving.sources import Source
+from oumi_deploy.serving.together import Windows
+from oumi_deploy.serving.verdict import confidence_of, held_back
 from oumi_deploy.serving.words import message
 
-Observations = Sequence[Mapping[str, Any]]
-
-_STARTS_KNOWN = 10_000
-"""Rollouts whose start is remembered, so that the log is asked once."""
-
-
-@dataclass(frozen=True)
-class _Question:
-    """A question, and what stood when it came."""
-
-    ask: Ask
-    face: Face
-    name: RolloutName
-    policy: Versioned
-    at: float
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -64,6 +53,7 @@ class Engine:
         source: Where observations come from that a question does not bring; None for nowhere.
         monitoring: The service's own counters.
         held: The rollouts under way.
+        windows: How they stand beside each other.
     """
 
     def __init__(self, settings: ServiceSettings, log: DecisionLog, source: Source | None):
@@ -71,7 +61,8 @@ class Engine:
         self.policies = PolicyFile(settings.policy)
         self.monitoring = Monitoring()
         self.held = HeldRollouts()
-        self._starts: dict[RolloutName, float] = {}
+        self.windows = Windows(settings)
+        self._observer = Observer(settings.interval, log, self.held, source, self.monitoring)
         self._refreshing = asyncio.Lock()
 
     async def decide(self, ask: Ask, face: Face = "api") -> Answer:
@@ -82,63 +73,27 @@ class Engine:
                 nowhere to collect them.
         """
         started = time.perf_counter()
-        question = _Question(ask, face, name_of(ask), self.policies.current, time.time())
-        held_back, detail = None, ""
-        try:
-            observations, detail = await self._observations(question)
-        except SourceAway as away:
-            held_back, detail = "telemetry_unavailable", str(away)
-            before = self.held.observations_of(question.name)
-            observations = [*before, {"timestamp": question.at}]
-        held, kept = self.held.bring_up_to(question.name, question.policy, observations)
-        decision = held.rollout.decide(last=ask.last)
-        if held_back is not None:
-            decision = _held_back(decision, held_back)
-        reply = await self._log(question, held, self._entry(question, held, kept, decision), detail)
+        question = Question(ask, face, name_of(ask), self.policies.current, time.time())
+        seen = await self._observer.see(question)
+        held, kept = self.held.bring_up_to(question.name, question.policy, seen.observations)
+        decision = held_back(held.rollout.decide(last=ask.last), seen.holds)
+        entry = self._entry(question, held, kept, decision, seen.holds)
+        entry = self.windows.settle(entry, held.observations)
+        reply = await self._log(question, held, entry, seen.detail)
         self.monitoring.seconds.observe(time.perf_counter() - started)
         self.monitoring.decisions.labels(reply.decision, face, str(reply.shadow).lower()).inc()
+        for reason in reply.reasons:
+            self.monitoring.reasons.labels(reason).inc()
         return reply
 
-    async def _observations(self, question: _Question) -> tuple[Observations, str]:
-        """Returns the rollout so far, and what a person should know of the telemetry."""
-        ask, now = question.ask, question.at
-        if ask.observations is not None and question.face == "kayenta":
-            return ask.observations, ""  # It judges a window that is over, perhaps of yesterday.
-        if ask.observations is not None:
-            return with_gap(ask.observations, now, self.settings.interval), ""
-        if self.source is None:
-            raise DeployError(
-                "observations: send those so far, or start the service with --telemetry so that "
-                "it collects them"
-            )
-        started = ask.started_at
-        if started is None:
-            started = await self._start_of(question.name, now)
-        found = await self.source.observations(question.name, started, now)
-        for metric, n in found.clipped.items():
-            self.monitoring.clipped.labels(metric).inc(n)
-        return with_gap(found.observations, now, found.interval), "; ".join(found.notes)
-
-    async def _start_of(self, name: RolloutName, now: float) -> float:
-        """Returns when a rollout was first asked about, now if the log does not know."""
-        if name not in self._starts:
-            try:
-                first = await asyncio.to_thread(self.log.first_asked, name)
-            except LogUnavailable:
-                first = None
-            self._starts[name] = now if first is None else first
-            if len(self._starts) > _STARTS_KNOWN:
-                del self._starts[next(iter(self._starts))]
-        return self._starts[name]
-
     async def _log(
-        self, question: _Question, held: Held, entry: DecisionEntry, detail: str
+        self, question: Question, held: Held, entry: DecisionEntry, detail: str
     ) -> Answer:
         """Logs a decision, or says that it could not be."""
         n_read, n_canary = len(held.observations), held.n_canary
         why = self._explanation(question, held)
         try:
-            told, logged = await self.log.record(entry), True
+            told, logged = await self._record(entry, held), True
             held.decided, held.n_decided = told.id, n_read
         except LogUnavailable:
             self.monitoring.unlogged.inc()
@@ -148,7 +103,7 @@ class Engine:
             id=told.id,
             at=told.at,
             decision=told.answered,
-            confidence=told.confidence,
+            confidence=confidence_of(told.answered, told.risk),
             risk=told.risk,
             q_values=told.q_values,
             reasons=list(told.reasons),
@@ -159,27 +114,43 @@ class Engine:
             shadow=told.shadow,
             would_be=told.decision,
             logged=logged,
+            suspects=told.suspects or [],
             explanation=why,
         )
 
-    def _unlogged(self, question: _Question, entry: DecisionEntry) -> DecisionEntry:
+    async def _record(self, entry: DecisionEntry, held: Held) -> DecisionEntry:
+        try:
+            return await self.log.record(entry)
+        except LogUnavailable:
+            raise
+        except DeployError as error:
+            # The log does not know the decision that these inputs continue: it was cleared, or set
+            # back. All of them are there to be logged.
+            _log.warning("rollout of %s logged anew: %s", entry.name.service, error)
+        whole = [dict(o) for o in held.observations]
+        try:
+            return await self.log.record(replace(entry, base=None, kept=0, observations=whole))
+        except DeployError as error:
+            raise LogUnavailable(str(error)) from error
+
+    def _unlogged(self, question: Question, entry: DecisionEntry) -> DecisionEntry:
         """Returns what is answered in the place of a decision that cannot be logged."""
         shadow = self.settings.shadow
         return replace(
             entry,
             decision=PAUSE,
             answered=question.ask.default if shadow else PAUSE,
-            confidence=_surer(entry.risk),
+            confidence=confidence_of(PAUSE, entry.risk),
             reasons=[*entry.reasons, "log_unavailable"],
             explored=False,
         )
 
     def _entry(
-        self, question: _Question, held: Held, kept: int, decision: Decision
+        self, question: Question, held: Held, kept: int, decision: Decision, holds: str | None
     ) -> DecisionEntry:
         assert decision.risk is not None, "the service takes calibrated policies only"
-        assert decision.confidence is not None
-        ask, shadow, identity = question.ask, self.settings.shadow, self._identity(question, held)
+        ask, shadow = question.ask, self.settings.shadow
+        identity = self._identity(question, held, holds)
         draw = draw_for(identity, self.settings.seed)
         choice = choose(decision.decision, self.settings.explore, draw)
         return DecisionEntry(
@@ -199,23 +170,23 @@ class Engine:
             explored=choice.explored,
             shadow=shadow,
             risk=decision.risk,
-            confidence=_surer(decision.risk) if choice.explored else decision.confidence,
+            confidence=confidence_of(choice.decision, decision.risk),
             q_values=decision.q_values,
             reasons=[*decision.reasons, *(["explored"] if choice.explored else [])],
         )
 
-    def _identity(self, question: _Question, held: Held) -> str:
+    def _identity(self, question: Question, held: Held, holds: str | None) -> str:
         """Names a decision by its question, so that the same question again is the same decision.
 
         In shadow mode the default that a caller names is part of it: Flagger's hooks differ in
         theirs.
         """
         asked = [*asdict(question.name).values(), question.face, question.policy.version]
-        seen = [held.digest.hexdigest(), question.ask.last]
+        seen = [held.digest.hexdigest(), question.ask.last, holds]
         default = question.ask.default if self.settings.shadow else None
         return hashlib.sha256(json.dumps([*asked, *seen, default]).encode()).hexdigest()[:32]
 
-    def _explanation(self, question: _Question, held: Held) -> dict[str, Any] | None:
+    def _explanation(self, question: Question, held: Held) -> dict[str, Any] | None:
         if not question.ask.explain:
             return None
         return explain_rollout(held.rollout, last=question.ask.last).as_dict()
@@ -223,16 +194,24 @@ class Engine:
     async def report(self, outcome: Outcome) -> Noted:
         """Logs an outcome; sent again, it counts once.
 
+        Where it names no try at a version, and the log has no decision on one without a name, it is
+        of the newest try.
+
         Raises:
             LogUnavailable: If it could not be logged.
         """
-        now = time.time()
-        plain = outcome.model_dump(exclude={"id", "at"})
-        content = outcome.id or json.dumps([plain, outcome.at], sort_keys=True)
+        name = await asyncio.to_thread(try_of, self.log, name_of(outcome))
+        said = outcome.model_dump(exclude={"id", "rollout"})
+        told = await asyncio.to_thread(self.log.outcomes, name) if not outcome.id else []
+        own = [entry for entry in told if entry.source == outcome.source]
+        # Said again it is the same; said anew after something else, it is new.
+        same = bool(own) and _says(own[-1]) == (outcome.label, outcome.by, outcome.note)
+        number = len(own) - same
+        content = [asdict(name), outcome.source, outcome.id or [said, number]]
         entry = OutcomeEntry(
-            id=hashlib.sha256(f"{outcome.source}\n{content}".encode()).hexdigest()[:32],
-            name=name_of(outcome),
-            at=now if outcome.at is None else outcome.at,
+            id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
+            name=name,
+            at=time.time() if outcome.at is None else outcome.at,
             source=outcome.source,
             label=outcome.label,
             by=outcome.by,
@@ -246,7 +225,8 @@ class Engine:
         is_new = await self.log.record_outcome(entry)
         if is_new:
             self.monitoring.outcomes.labels(entry.source, entry.label or "none").inc()
-        return Noted(id=entry.id, new=is_new)
+        first = await asyncio.to_thread(self.log.first_asked, entry.name)
+        return Noted(id=entry.id, new=is_new, matched=first is not None)
 
     async def refresh(self) -> bool:
         """Takes up the policy file if it has changed; returns whether another is in use now."""
@@ -284,13 +264,5 @@ def name_of(named: Named) -> RolloutName:
     return RolloutName(named.service, named.environment, named.version, named.rollout)
 
 
-def _held_back(decision: Decision, reason: str) -> Decision:
-    """Returns the decision as a PAUSE for a reason that is not the release's."""
-    assert decision.risk is not None
-    surer = _surer(decision.risk)
-    return replace(decision, decision=PAUSE, confidence=surer, reasons=(reason,))
-
-
-def _surer(risk: float) -> float:
-    """Returns the confidence of a PAUSE, that of the likelier outcome."""
-    return max(risk, 1.0 - risk)
+def _says(entry: OutcomeEntry) -> tuple[str | None, str, str]:
+    return entry.label, entry.by, entry.note

@@ -11,7 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Telemetry that has stopped coming."""
+
+"""Telemetry that has not begun, or has stopped coming."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,27 +23,33 @@ STALE_AFTER = 2
 """Intervals after which a newest observation is missing telemetry."""
 
 
-def with_gap(
-    observations: Sequence[Mapping[str, Any]], now: float, interval: float
-) -> list[Mapping[str, Any]]:
-    """Returns the observations so far, and empty ones where the newest is too old.
-
-    Before the first canary observation there is one without a value too. What should have come and
-    did not is an observation without a value. Two of them make missing telemetry of it and no more:
-    a caller whose clock or pipeline is behind is answered PAUSE, and not rolled back for it.
+def with_a_first(
+    observations: Sequence[Mapping[str, Any]], now: float
+) -> Sequence[Mapping[str, Any]]:
+    """Returns the observations so far; before the first canary one there is one without a value.
 
     Args:
         observations: Oldest first.
         now: Unix seconds.
-        interval: Seconds between observations.
 
     Raises:
-        DeployError: If the newest observation's time is none.
+        DeployError: If the newest observation's time or phase is none.
     """
-    newest = read_time(observations[-1], len(observations)) * 60 if observations else now
-    if not observations or is_baseline(observations[-1], len(observations)):
-        return [*observations, {"timestamp": max(now, newest) if newest == newest else None}]
-    if not now - newest > STALE_AFTER * interval:
-        return list(observations)
-    missed = [{"timestamp": newest + n * interval} for n in range(1, STALE_AFTER + 1)]
-    return [*observations, *missed]
+    if not observations:
+        return [{"timestamp": now}]
+    if not is_baseline(observations[-1], len(observations)):
+        return observations
+    newest = read_time(observations[-1], len(observations)) * 60
+    return [*observations, {"timestamp": max(now, newest) if newest == newest else None}]
+
+
+def is_stale(observations: Sequence[Mapping[str, Any]], now: float, interval: float) -> bool:
+    """Returns whether the newest observation is so old that telemetry is missing.
+
+    Args:
+        observations: Oldest first, one or more; without a time, one is never too old.
+        now: Unix seconds.
+        interval: Seconds between observations.
+    """
+    newest = read_time(observations[-1], len(observations)) * 60
+    return now - newest > STALE_AFTER * interval

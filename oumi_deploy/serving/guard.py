@@ -16,6 +16,7 @@
 Pure ASGI, since a wrapper that makes request objects would cost more than a decision does.
 """
 
+import asyncio
 import json
 import time
 from collections import OrderedDict
@@ -32,8 +33,12 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+BODY_SECONDS = 10.0
+"""How long a body may take to arrive."""
+
 _MOST_CALLERS = 10_000
-_OPEN = ("/health", "/ready", "/openapi.json", "/docs")
+_OPEN = ("/health", "/ready", "/openapi.json", "/")
+_OPEN_UNDER = "/dashboard/"
 _REPORTING = (
     "/v1/outcomes",
     "/v1/cdevents",
@@ -72,7 +77,7 @@ class Rate:
 
 def right_for(method: str, path: str) -> Right:
     """Returns what a caller must be allowed to do for a request."""
-    if path in _OPEN:
+    if path in _OPEN or path.startswith(_OPEN_UNDER):
         return Right.NONE
     if path in _ADMINISTERING:
         return Right.ADMINISTER
@@ -96,17 +101,18 @@ class Guard:
             await self._app(scope, receive, send)
             return
         refusal = self._refusal(scope)
+        if refusal is None and scope["method"] == "POST":
+            # Read before it counts as under way: who sends slowly takes nobody's place.
+            body = await self._body(receive)
+            if body is None:
+                return
+            refusal = body if isinstance(body, tuple) else self._crowd()
+            receive = _replay(b"" if isinstance(body, tuple) else body, receive)
         if refusal is not None:
             await self._refuse(send, *refusal)
             return
         self._n_running += 1
         try:
-            if b"transfer-encoding" in dict(scope["headers"]):
-                whole = await self._undeclared(receive)
-                if whole is None:
-                    await self._refuse(send, 413, self._too_large())
-                    return
-                receive = whole
             await self._app(scope, receive, send)
         finally:
             self._n_running -= 1
@@ -116,40 +122,48 @@ class Guard:
         needed = right_for(scope["method"], scope["path"])
         if needed is Right.NONE:
             return None
-        rights = self._tokens.rights(_text(headers.get(b"authorization")))
+        rights, bearer = self._tokens.rights(_text(headers.get(b"authorization")))
+        if not self._rate.allows(bearer or _address(scope), time.monotonic()):
+            most = self._limits.requests_per_second
+            return 429, f"more than {most:g} requests a second; ask again in a second"
         if not rights:
             return 401, "send a token: Authorization: Bearer TOKEN"
         if needed not in rights:
             return 403, f"this token carries no right to {str(needed.name).lower()}"
+        if scope["method"] != "POST":
+            return self._crowd()
         if _length(headers.get(b"content-length")) > self._limits.body_bytes:
             return 413, self._too_large()
-        if self._n_running >= self._limits.concurrent_requests:
-            return 429, f"{self._n_running} requests are under way; ask again in a second"
-        if not self._rate.allows(_caller(scope, headers), time.monotonic()):
-            most = self._limits.requests_per_second
-            return 429, f"more than {most:g} requests a second; ask again in a second"
+        # A web page can send text to this address from a person's browser, but not JSON.
+        if b"json" not in headers.get(b"content-type", b"").lower() and _has_body(headers):
+            return 415, "send JSON: Content-Type: application/json"
         return None
+
+    def _crowd(self) -> tuple[int, str] | None:
+        if self._n_running < self._limits.concurrent_requests:
+            return None
+        return 429, f"{self._n_running} requests are under way; ask again in a second"
 
     def _too_large(self) -> str:
         return f"the body is larger than {self._limits.body_bytes:,} bytes"
 
-    async def _undeclared(self, receive: Receive) -> Receive | None:
-        """Reads a body whose length nobody declared; None where it is too large."""
+    async def _body(self, receive: Receive) -> bytes | tuple[int, str] | None:
+        """Reads a body; returns a refusal if it is too large or slow, None if it broke off."""
         parts, n_bytes = [], 0
-        while True:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            n_bytes += len(parts[-1])
-            if n_bytes > self._limits.body_bytes:
-                return None
-            if not message.get("more_body", False):
-                break
-        read = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
-
-        async def again() -> MutableMapping[str, Any]:
-            return read.pop() if read else await receive()
-
-        return again
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    n_bytes += len(parts[-1])
+                    if n_bytes > self._limits.body_bytes:
+                        return 413, self._too_large()
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            return 408, f"the body took longer than {BODY_SECONDS:g} seconds"
 
     async def _refuse(self, send: Send, status: int, why: str) -> None:
         self._monitoring.refused.labels(status).inc()
@@ -163,13 +177,23 @@ class Guard:
         await send({"type": "http.response.body", "body": body})
 
 
-def _caller(scope: Scope, headers: dict[bytes, bytes]) -> str:
-    """Names a caller by its token, or else by its address."""
-    token = headers.get(b"authorization")
-    if token is not None:
-        return str(hash(token))
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Hands a body that was read to the application."""
+    read: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body}]
+
+    async def again() -> MutableMapping[str, Any]:
+        return read.pop() if read else await receive()
+
+    return again
+
+
+def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or _length(headers.get(b"content-length")) > 0
 
 
 def _text(header: bytes | None) -> str | None:

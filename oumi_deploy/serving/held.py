@@ -28,8 +28,8 @@ from oumi_deploy.policy.rollout import Rollout
 from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.policies import Versioned
 
-MOST_HELD = 40_000
-"""Observations held at once; the rollout that was asked about longest ago makes room."""
+MOST_HELD = 400_000
+"""Values held at once; the rollout that was asked about longest ago makes room."""
 
 
 @dataclass(eq=False)
@@ -44,6 +44,7 @@ class Held:
         decided: Id of the latest decision, None before the first.
         n_decided: Observations that it rests on.
         n_canary: Canary observations that were read.
+        n_values: Values in all that was read.
     """
 
     version: str
@@ -53,6 +54,7 @@ class Held:
     decided: str | None = None
     n_decided: int = 0
     n_canary: int = 0
+    n_values: int = 0
 
     def read(self, observations: Sequence[Mapping[str, Any]]) -> None:
         """Takes in the next observations.
@@ -63,6 +65,7 @@ class Held:
         for observation in observations:
             self.rollout.observe(observation)
             self.observations.append(observation)
+            self.n_values += len(observation)
             self.n_canary += observation.get("phase") != "baseline"
             self.digest.update(json.dumps(observation, sort_keys=True).encode() + b"\n")
 
@@ -72,7 +75,7 @@ class HeldRollouts:
 
     def __init__(self) -> None:
         self._held: OrderedDict[RolloutName, Held] = OrderedDict()
-        self._n_observations = 0
+        self._n_values = 0
 
     def __len__(self) -> int:
         """Returns how many rollouts are held."""
@@ -99,7 +102,7 @@ class HeldRollouts:
                 then as if it had not been asked about.
         """
         held = self._held.pop(name, None)
-        self._n_observations -= 0 if held is None else len(held.observations)
+        self._n_values -= 0 if held is None else held.n_values
         shared = 0 if held is None else _shared(held.observations, observations)
         kept = 0 if held is None else min(shared, held.n_decided)
         if held is None or held.version != policy.version or shared < len(held.observations):
@@ -108,10 +111,10 @@ class HeldRollouts:
             shared = 0
         held.read(observations[shared:])
         self._held[name] = held
-        self._n_observations += len(held.observations)
-        while self._n_observations > MOST_HELD and len(self._held) > 1:
+        self._n_values += held.n_values
+        while self._n_values > MOST_HELD and len(self._held) > 1:
             _, oldest = self._held.popitem(last=False)
-            self._n_observations -= len(oldest.observations)
+            self._n_values -= oldest.n_values
         return held, kept
 
 

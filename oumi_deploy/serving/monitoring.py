@@ -23,6 +23,8 @@ class Monitoring:
 
     Attributes:
         decisions: Answers, by decision, face, and whether they were in shadow mode.
+        reasons: Why answers were not simply what the policy prefers, by reason.
+        telemetry_failures: Questions for which the telemetry could not be collected.
         seconds: Time to an answer.
         outcomes: Reported outcomes that were new, by source and label.
         refused: Requests that were refused, by status.
@@ -40,6 +42,10 @@ class Monitoring:
         own = self.registry
         self.decisions = Counter(
             "oumi_deploy_decisions", "Answers", ["decision", "face", "shadow"], registry=own
+        )
+        self.reasons = Counter("oumi_deploy_reasons", "Reasons", ["reason"], registry=own)
+        self.telemetry_failures = Counter(
+            "oumi_deploy_telemetry_failures", "Failed collections", registry=own
         )
         self.seconds = Histogram(
             "oumi_deploy_decision_seconds", "Time to an answer", buckets=_SECONDS, registry=own

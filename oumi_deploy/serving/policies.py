@@ -14,6 +14,7 @@
 """The policy in use: taken up when its file changes, kept when the new one is no good."""
 
 import hashlib
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class PolicyFile:
         self._seen = stamp
         try:
             fresh = read_versioned(self.path)
-        except DeployError as error:
+        except Exception as error:  # Whatever a broken file does, the old policy goes on.
             self.refused = str(error)
             _log.error("policy refused, version %s goes on: %s", self.current.version, error)
             return False
@@ -86,17 +87,21 @@ def read_versioned(path: Path) -> Versioned:
     Raises:
         DeployError: If the file is missing, no policy, or not calibrated.
     """
-    policy = DeploymentPolicy.load(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DeployError(f"{path}: {error.strerror}; train one with `oumi train`") from error
+    try:
+        policy = DeploymentPolicy.from_dict(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        what = error if isinstance(error, DeployError) else f"truncated or not JSON: {error}"
+        raise DeployError(f"{path}: {what}") from error
     if policy.calibration is None:
         raise DeployError(
             f"{path}: the policy is not calibrated, so it can state no risk and cannot pause: run "
             "`oumi-deploy calibrate` first"
         )
-    try:
-        version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    except OSError as error:
-        raise DeployError(f"{path}: {error.strerror}") from error
-    return Versioned(policy, version)
+    return Versioned(policy, hashlib.sha256(content).hexdigest()[:12])
 
 
 def _stamp(path: Path) -> _Stamp | None:

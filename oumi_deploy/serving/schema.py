@@ -21,9 +21,12 @@ Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A name: no control characters, so that a log line stays one line."""
 
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False)] | StrictInt
-Observation = dict[
-    Annotated[str, Field(min_length=1, max_length=100)],
-    Number | Annotated[StrictStr, Field(max_length=100)] | None,
+Observation = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=100)],
+        Number | Annotated[StrictStr, Field(max_length=100)] | None,
+    ],
+    Field(max_length=100),
 ]
 """One observation of the episode format; null is a missing value."""
 
@@ -84,6 +87,11 @@ class Answer(Named):
     shadow: bool = Field(description="Whether this is the caller's default, not the policy's word.")
     would_be: Word = Field(description="What would have been answered outside of shadow mode.")
     logged: bool = Field(description="Whether the decision is in the log.")
+    suspects: list[dict[str, Any]] = Field(
+        description="Where a ROLLBACK is wanted and other rollouts are under way: the likeliest "
+        "causes first, each with a score and a sentence; `waited_for` marks the one that this "
+        "rollout waits for."
+    )
     explanation: dict[str, Any] | None = Field(description="Where it was asked for.")
 
 
@@ -111,6 +119,7 @@ class Noted(BaseModel):
 
     id: str
     new: bool = Field(description="False where it was there already.")
+    matched: bool = Field(description="Whether the log has a decision on the rollout it names.")
 
 
 class Page(BaseModel):

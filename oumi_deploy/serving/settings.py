@@ -15,10 +15,12 @@
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
 from typing import Literal
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.together import HOLD_LIMIT
 from oumi_deploy.serving.auth import Tokens
 from oumi_deploy.serving.exploration import check_epsilon
 
@@ -35,6 +37,16 @@ class Limits:
 
     concurrent_requests: int = 256
     """Requests under way at once, of all callers."""
+
+    def __post_init__(self) -> None:
+        given = {
+            "--max-body": self.body_bytes,
+            "--max-rate": self.requests_per_second,
+            "--max-concurrent": self.concurrent_requests,
+        }
+        for option, value in given.items():
+            if not value >= 1:
+                raise DeployError(f"{option} {value:g}: give a number of 1 or more")
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,17 @@ class ServiceSettings:
     shadow: bool = False
     """Whether to answer the caller's default and only log what would have been said."""
 
+    hold_limit: int = HOLD_LIMIT
+    """Observations running at which a rollout waits for another that is likelier the cause."""
+
+    calls: Path | None = None
+    """Which services each service calls, as JSON."""
+
     explore: float = 0.0
     """Probability with which a ROLLBACK becomes PAUSE."""
 
-    seed: int | None = None
-    """Seed of the exploration."""
+    seed: int = 0
+    """Seed of the exploration: what is drawn for a question depends on it and the question."""
 
     tokens: Tokens = field(default_factory=Tokens)
     """Who may do what; without tokens anybody who reaches the service."""
@@ -73,8 +91,14 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         check_epsilon(self.explore)
-        if not self.interval > 0:
+        if self.hold_limit < 0:
+            raise DeployError(f"--hold-limit {self.hold_limit}: give a number of 0 or more")
+        if not 0 < self.interval < inf:
             raise DeployError(f"--interval {self.interval:g}: give seconds above 0")
+        if self.shadow and self.explore:
+            raise DeployError(
+                "--explore: in shadow mode nothing is rolled back, so nothing is held"
+            )
 
 
 def check_address(host: str, tokens: Tokens) -> None:

@@ -32,14 +32,23 @@ class Found:
     Attributes:
         observations: Oldest first, baseline rows before canary rows.
         clipped: Values that the episode format does not allow, by metric.
-        interval: Seconds between observations.
+        reported: Whether the new version ever reported anything.
         notes: What a person should know of this telemetry, a sentence each.
     """
 
     observations: Sequence[Mapping[str, Any]]
     clipped: Mapping[str, int]
-    interval: float
+    reported: bool
     notes: Sequence[str] = ()
+
+
+def since(observations: Sequence[Mapping[str, Any]], first_asked: float) -> list[Mapping[str, Any]]:
+    """Returns the observations without the canary ones from before it was first asked about.
+
+    A version that never reported is missing from then on: who asks late, or by a wrong name, is
+    answered PAUSE for as long as anybody is.
+    """
+    return [o for o in observations if o["phase"] == "baseline" or o["timestamp"] > first_asked]
 
 
 class Source(Protocol):

@@ -13,6 +13,8 @@
 # limitations under the License.
 """One sentence on a decision, for the person who is woken by it."""
 
+from collections.abc import Sequence
+
 from oumi_deploy.serving.log.entries import DecisionEntry
 
 _REASONS = {
@@ -23,6 +25,7 @@ _REASONS = {
     "paused_too_long": "it has paused too long",
     "last_observation": "no later observation will come",
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
+    "held_for_culprit": "another release is likelier the cause",
     "telemetry_unavailable": "the telemetry cannot be collected",
     "log_unavailable": "the decision log cannot be written",
     "explored": "a rollback was held by chance, to learn what would follow; a person or the caller "
@@ -32,8 +35,17 @@ _REASONS = {
 
 def message(entry: DecisionEntry, detail: str = "") -> str:
     """Returns what was decided, how risky the release looks, and why, in one sentence."""
-    why = "; ".join(_REASONS[reason] for reason in entry.reasons)
+    why = "; ".join(_REASONS.get(reason, reason) for reason in entry.reasons)
+    cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
+    if cause is not None:
+        why += f", {cause['service']} {cause['version']}".rstrip()
     because = f": {why}" if why else ""
     shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
     more = f" ({detail})" if detail else ""
     return f"{entry.decision}, risk {entry.risk:.0%}{because}{more}{shadow}"
+
+
+def summed_up(notes: Sequence[str]) -> str:
+    """Returns the first two notes of a collector, and how many more there are."""
+    more = f"; and {len(notes) - 2} more like these" if len(notes) > 2 else ""
+    return "; ".join(notes[:2]) + more

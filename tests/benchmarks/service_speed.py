@@ -72,7 +72,6 @@ def measure(
     service = subprocess.Popen(
         # Rollouts here grow faster than time: a long interval, so that none looks late.
         [*command, "--log", log, "--port", str(port), "--max-rate", "1e6", "--interval", "3600"],
-        stderr=subprocess.DEVNULL,
     )
     try:
         wait_for(port, service)
@@ -105,7 +104,7 @@ def wait_for(port: int, service: subprocess.Popen) -> None:
     """Waits until the service answers."""
     for _ in range(2000):
         if service.poll() is not None:
-            raise SystemExit("the service ended: is the policy calibrated?")
+            raise SystemExit("the service ended, and said why")
         try:
             with socket.create_connection((HOST, port), timeout=1):
                 return

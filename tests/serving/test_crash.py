@@ -110,14 +110,16 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(policy_file, tm
 
     log = DecisionLog.open(url)
     try:
-        logged, cursor = Counter[str](), None
+        logged, asked, cursor = set[str](), Counter[tuple[str, int]](), None
         while True:
             page, cursor = log.decisions({}, cursor, 1000)
-            logged.update(row["id"] for row in page)
+            logged |= {row["id"] for row in page}
+            # A rollout and how much of it was seen is one question here.
+            asked.update((row["rollout"], row["kept"] + len(row["observations"])) for row in page)
             if cursor is None:
                 break
-        assert set(load.decisions) <= set(logged)
-        assert set(logged.values()) == {1}
+        assert set(load.decisions) <= logged
+        assert set(asked.values()) == {1}
         # The inputs of a decision can be put together, however often they were begun anew.
         newest = load.decisions[-1]
         assert all("error_rate" in row for row in log.inputs(newest))

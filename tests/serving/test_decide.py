@@ -14,6 +14,8 @@
 """What a caller is answered, and what is remembered of it."""
 
 import math
+import sqlite3
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +27,11 @@ from oumi_deploy.serving.app import create_app
 from oumi_deploy.serving.exploration import check_epsilon, choose, draw_for
 from oumi_deploy.serving.settings import ServiceSettings
 
+JSON = {"content-type": "application/json"}
 FIELDS = {
     *("service", "environment", "version", "rollout", "id", "at", "decision", "confidence", "risk"),
     *("q_values", "reasons", "message", "policy_version", "observations", "explored", "shadow"),
-    *("would_be", "logged", "explanation"),
+    *("would_be", "logged", "explanation", "suspects"),
 }
 
 
@@ -126,8 +129,20 @@ def test_a_newest_observation_that_is_too_old_is_missing_telemetry(serve, rows):
     assert said(100)["decision"] == "CONTINUE"
     late = said(130)
     assert (late["decision"], late["reasons"]) == ("PAUSE", ["telemetry_missing"])
-    # However late, a caller's clock is no reason to roll back.
-    assert said(7 * 86_400)["decision"] == "PAUSE"
+    assert late["confidence"] == max(late["risk"], 1 - late["risk"])
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_pipeline_that_is_late_rolls_nothing_back(serve, rows, last):
+    client = serve(interval=60.0)
+    for rates in ([0.1], [0.1, None, None, None, None]):
+        body = {"service": str(rates), "observations": rows(*rates, age=86_400), "last": last}
+        said = client.post("/v1/decide", json=body).json()
+        expected = "ROLLBACK" if last and None in rates else "PAUSE"
+        assert said["decision"] == expected, rates
+    # What the policy rolls back on stands, however late it is seen.
+    body = {"service": "bad", "observations": rows(0.1, 0.5, age=86_400)}
+    assert client.post("/v1/decide", json=body).json()["decision"] == "ROLLBACK"
 
 
 def test_without_an_observation_there_is_one_without_a_value(serve):
@@ -142,6 +157,8 @@ def test_shadow_mode_answers_the_default_and_logs_the_decision(serve, ask):
     client = serve(shadow=True)
     said = ask(client, 0.5)
     assert (said["decision"], said["would_be"], said["shadow"]) == ("CONTINUE", "ROLLBACK", True)
+    # A condition on the confidence must not let the worst releases through.
+    assert said["confidence"] == 1 - said["risk"] < 0.5
     assert ask(client, 0.6, default="PAUSE")["decision"] == "PAUSE"
     newest, first = logged(client)
     assert (first["decision"], first["answered"]) == ("ROLLBACK", "CONTINUE")
@@ -185,6 +202,11 @@ def test_a_retry_does_not_draw_again(serve, rows):
     assert len({client.post("/v1/decide", json=body).json()["decision"] for _ in range(20)}) == 1
 
 
+def test_nothing_is_explored_in_shadow_mode(policy_file):
+    with pytest.raises(DeployError, match="shadow mode"):
+        ServiceSettings(policy=policy_file, shadow=True, explore=0.1)
+
+
 def test_an_uncalibrated_policy_is_refused(policy, tmp_path):
     path = tmp_path / "bare.json"
     replace(policy, calibration=None).save(path)
@@ -211,14 +233,85 @@ def test_a_new_policy_is_taken_up_and_a_bad_one_is_not(serve, ask, policy, polic
     assert DeploymentPolicy.load(policy_file).decide([{"error_rate": 0.1}]).decision == "ROLLBACK"
 
 
-def test_an_outcome_counts_once(serve):
+def test_a_policy_file_that_breaks_the_parser_is_refused_and_mended_without_a_call(
+    serve, ask, policy, policy_file, monkeypatch
+):
+    monkeypatch.setattr("oumi_deploy.serving.app.LOOK_AGAIN", 0.05)
+    client = serve()
+    before = ask(client, 0.1)["policy_version"]
+
+    def state() -> dict:
+        return client.get("/v1/state").json()["policy"]
+
+    for broken in ("[" * 200_000, "", "null", '{"format": 7}'):
+        policy_file.write_text(broken)
+        assert until(lambda: state()["refused"] is not None), broken[:10]
+        assert state()["version"] == before
+        policy.save(policy_file)
+        assert until(lambda: state()["refused"] is None)
+    replace(policy, discount=0.5).save(policy_file)
+    assert until(lambda: state()["version"] != before)
+
+
+def until(condition, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_rollout_whose_log_was_cleared_is_logged_anew(serve, rows, tmp_path):
+    client = serve(interval=3600)
+    seen = rows(0.1, 0.1, 0.2)
+    client.post("/v1/decide", json={"service": "shop", "observations": seen[:2]})
+    with sqlite3.connect(tmp_path / "log.db") as other:
+        other.execute("DELETE FROM decisions")
+        other.execute("DELETE FROM rollouts")
+    other.close()
+    said = client.post("/v1/decide", json={"service": "shop", "observations": seen}).json()
+    assert (said["decision"], said["logged"]) == ("CONTINUE", True)
+    whole = client.get(f"/v1/decisions/{said['id']}/inputs").json()
+    assert [o["error_rate"] for o in whole] == [0.1, 0.1, 0.2]
+
+
+def test_an_outcome_counts_once_until_another_is_said(serve):
     client = serve()
     told = {"service": "shop", "version": "v2", "label": "bad", "source": "review", "by": "ann"}
     first, again = (client.post("/v1/outcomes", json=told).json() for _ in range(2))
     assert (first["new"], again["new"]) == (True, False)
     assert first["id"] == again["id"]
-    other = client.post("/v1/outcomes", json={**told, "label": "good"}).json()
-    assert other["new"]
+    assert client.post("/v1/outcomes", json={**told, "label": "good"}).json()["new"]
+    assert client.post("/v1/outcomes", json=told).json()["new"]
+    labels = [o["label"] for o in client.get("/v1/outcomes?service=shop&version=v2").json()]
+    assert labels == ["bad", "good", "bad"]
+
+
+def test_one_incident_of_two_services_is_two_outcomes(serve):
+    client = serve()
+    told = {"label": "bad", "source": "incident", "id": "INC-1"}
+    for service in ("cart", "checkout"):
+        assert client.post("/v1/outcomes", json={**told, "service": service}).json()["new"]
+        assert not client.post("/v1/outcomes", json={**told, "service": service}).json()["new"]
+
+
+def test_an_outcome_finds_the_newest_try_and_says_whether_it_found_one(serve, ask):
+    client = serve()
+    for number in ("1", "2"):
+        ask(client, 0.1, version="v2", rollout=number)
+    told = {"service": "shop", "version": "v2", "label": "bad", "source": "review"}
+    assert client.post("/v1/outcomes", json=told).json()["matched"]
+    found = client.get("/v1/outcomes?service=shop&version=v2&rollout=2").json()
+    assert [o["label"] for o in found] == ["bad"]
+    assert not client.post("/v1/outcomes", json={**told, "version": "v3"}).json()["matched"]
+
+
+def test_a_misspelt_filter_is_refused(serve):
+    refused = serve().get("/v1/decisions", params={"servce": "x"})
+    assert refused.status_code == 422
+    assert "servce" in refused.json()["error"]
+    assert serve().get("/v1/nothing").json() == {"error": "Not Found"}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +336,7 @@ def test_an_outcome_counts_once(serve):
 )
 def test_bad_input_is_refused_in_one_line(serve, body, says):
     client = serve()
-    response = client.post("/v1/decide", content=body)
+    response = client.post("/v1/decide", content=body, headers=JSON)
     assert response.status_code == 422
     error = response.json()["error"]
     assert says in error

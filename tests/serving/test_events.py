@@ -66,9 +66,20 @@ def test_an_incident_labels_the_version_that_it_names(client):
     assert outcomes(client, **V3) == []
 
 
-def test_an_incident_that_names_no_version_is_of_the_newest(client):
-    client.post("/v1/cdevents", json=cdevent("incident.detected", artifact=""))
-    assert [o["label"] for o in outcomes(client, **V3)] == ["bad"]
+def test_an_incident_that_names_no_version_is_of_none_that_is_known(client):
+    noted = client.post("/v1/cdevents", json=cdevent("incident.detected", artifact="")).json()
+    assert (noted["new"], noted["matched"]) == (True, False)
+    for version in (V2, V3):
+        assert outcomes(client, **version) == []
+
+
+def test_a_version_is_found_in_what_names_an_artifact(client):
+    for n, artifact in enumerate(
+        ("v2", "shop@v2", "pkg:oci/shop@sha256%3Aab?tag=v2&repository_url=x", "x/shop:v2@sha256:1")
+    ):
+        event = cdevent("incident.detected", artifact=artifact, number=str(n))
+        assert client.post("/v1/cdevents", json=event).json()["matched"], artifact
+    assert len(outcomes(client, **V2)) == 4
 
 
 @pytest.mark.parametrize("kind", ["service.deployed", "service.upgraded", "service.rolledback"])
@@ -137,5 +148,6 @@ def test_githubs_other_events_are_noted_nowhere(client):
 
 
 def test_a_version_that_nobody_asked_about_is_kept_under_its_name(client):
-    client.post("/v1/github", json=github("failure", ref="v9"))
+    noted = client.post("/v1/github", json=github("failure", ref="v9")).json()
+    assert not noted["matched"]
     assert [o["label"] for o in outcomes(client, **{**V2, "version": "v9"})] == ["bad"]

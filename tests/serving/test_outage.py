@@ -68,15 +68,14 @@ def test_with_a_spool_it_goes_on_and_writes_later(serve, ask, tmp_path):
     with locked(tmp_path / "log.db"):
         said = ask(client, 0.5)
         assert (said["decision"], said["logged"], said["reasons"]) == ("ROLLBACK", True, [])
-        state = client.get("/ready").json()
-        assert state["ready"]
-        assert state["log"]["spooled"] == 1
+        assert client.get("/ready").json() == {"ready": True}
+        assert client.get("/v1/state").json()["log"]["spooled"] == 1
 
     def logged() -> list[str]:
         return [d["id"] for d in client.get("/v1/decisions").json()["decisions"]]
 
     assert until(lambda: logged() == [said["id"]])
-    assert client.get("/ready").json()["log"]["spooled"] == 0
+    assert client.get("/v1/state").json()["log"]["spooled"] == 0
 
 
 def test_telemetry_that_cannot_be_collected_is_a_pause_and_no_end(serve, tmp_path):
@@ -84,7 +83,19 @@ def test_telemetry_that_cannot_be_collected_is_a_pause_and_no_end(serve, tmp_pat
     settings.write_text('url = "http://127.0.0.1:9"\ntimeout = "1s"\n')
     client = serve(telemetry=settings)
     body = {"service": "shop", "environment": "production", "version": "abc", "last": True}
-    for _ in range(7):
-        said = client.post("/v1/decide", json=body).json()
-        assert (said["decision"], said["reasons"]) == ("PAUSE", ["telemetry_unavailable"])
-    assert "the telemetry cannot be collected" in said["message"]
+    answers = [client.post("/v1/decide", json=body).json() for _ in range(7)]
+    for said in answers:
+        assert (said["decision"], said["reasons"][-1]) == ("PAUSE", "telemetry_unavailable")
+        assert said["observations"] == 1
+    assert len({said["id"] for said in answers}) == 1
+    assert "oumi_deploy_telemetry_failures_total 7.0" in client.get("/metrics").text
+    assert "the telemetry cannot be collected" in answers[-1]["message"]
+
+
+def test_a_rollout_that_began_weeks_ago_is_not_under_way(serve, tmp_path):
+    settings = tmp_path / "telemetry.toml"
+    settings.write_text('url = "http://127.0.0.1:9"\n')
+    body = {"service": "shop", "environment": "a", "version": "b", "started_at": time.time() - 1e6}
+    refused = serve(telemetry=settings).post("/v1/decide", json=body)
+    assert refused.status_code == 422
+    assert "more than 2,000 steps" in refused.json()["error"]

@@ -13,8 +13,8 @@
 # limitations under the License.
 """GitHub's deployment_status events.
 
-`success` and `failure` label the release; `error` is of the deployment and not of what was
-deployed, and the other states say nothing yet.
+`success` and `failure` label the release, so they should be posted when a rollout is over; `error`
+is of the deployment and not of what was deployed, and the other states say nothing yet.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ def router(engine: Engine) -> APIRouter:
         """
         kind = request.headers.get("x-github-event", "deployment_status")
         if kind != "deployment_status":
-            return JSONResponse({"id": "", "new": False})
+            return JSONResponse({"id": "", "new": False, "matched": False})
         event = await read(request, DeploymentStatus)
         entry = await asyncio.to_thread(outcome_of, engine, event)
         noted = await engine.note(entry)

@@ -94,6 +94,8 @@ def _add(rows: _Rows, pair: MetricSetPair, column: str, start: int) -> None:
         at = _on_grid(_time(control, i), experiment)
         named = column if at < start else CONTROL + column
         rows[at][named] = _checked(pair.name, column, value)
+        # Where the old version alone reports, the new one's value is missing, and said to be.
+        rows[at].setdefault(column, None)
 
 
 def _time(scope: Scope, i: int) -> int:

@@ -33,15 +33,22 @@ def rollout_of(
             Empty words say nothing.
 
     Returns:
-        The newest rollout of one of these versions, or of any where nothing is said. One that
-        nobody has asked about is named by the first artifact.
+        The newest rollout of one of these versions that was decided on; where there is none, one
+        named by the first artifact, which nothing else may ever be of.
     """
     told = tuple(a for a in artifacts if a)
-    recent = log.find_rollouts(service, environment, limit=_LOOKED_THROUGH)
-    for name in recent:
-        if not told or any(_names(artifact, name.version) for artifact in told):
+    for name in log.find_rollouts(service, environment, limit=_LOOKED_THROUGH):
+        if any(_names(artifact, name.version) for artifact in told):
             return name
     return RolloutName(service, environment, told[0] if told else "", "")
+
+
+def try_of(log: DecisionLog, name: RolloutName) -> RolloutName:
+    """Returns the newest try at a version where none is named, else the name as it is."""
+    if name.rollout or log.first_asked(name) is not None:
+        return name
+    tries = log.find_rollouts(name.service, name.environment, name.version, limit=1)
+    return tries[0] if tries else name
 
 
 def _names(artifact: str, version: str) -> bool:
@@ -55,6 +62,7 @@ def _names(artifact: str, version: str) -> bool:
     if not version:
         return False
     return artifact == version or any(
-        artifact.endswith(mark + version) or f"{mark}{version}?" in artifact
+        artifact.endswith(mark + version) or f"{mark}{version}{end}" in artifact
         for mark in (":", "@", "tag=")
+        for end in ("?", "&", "@")
     )

@@ -72,6 +72,8 @@ class DecisionEntry:
         confidence: Probability 0..1 that the decision is right.
         q_values: Expected reward of each action, by name.
         reasons: Why the decision is not simply what the policy prefers.
+        suspects: The likeliest causes in the window, likeliest first; None where nothing was
+            compared.
     """
 
     id: str
@@ -93,6 +95,7 @@ class DecisionEntry:
     confidence: float
     q_values: dict[str, float]
     reasons: list[str]
+    suspects: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

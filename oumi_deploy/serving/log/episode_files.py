@@ -43,10 +43,17 @@ class EpisodeDraft:
     Lines.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, columns: Sequence[str] = ()):
+        """Begins a draft.
+
+        Args:
+            path: Where rows wait.
+            columns: Numeric columns that the file has, whether a row has a value or not.
+        """
         self.path = path
         self.n_rows = 0
-        self._names: dict[str, None] = dict.fromkeys(_FIRST)
+        self._always = dict.fromkeys(columns)
+        self._names: dict[str, None] = dict.fromkeys(_FIRST) | self._always
         self._texts = set(_TEXTS)
         self._file = path.open("w", encoding="utf-8")
 
@@ -55,7 +62,7 @@ class EpisodeDraft:
         for row in rows:
             self._names.update(dict.fromkeys(row))
             self._texts.update(name for name, value in row.items() if isinstance(value, str))
-            told = {name: value for name, value in row.items() if value is not None}
+            told = self._always | {k: v for k, v in row.items() if v is not None}
             self._file.write(json.dumps(told, allow_nan=False) + "\n")
             self.n_rows += 1
 

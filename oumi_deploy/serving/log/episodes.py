@@ -17,7 +17,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,7 +57,9 @@ class LoggedRollout:
         return self.decisions[-1].decision == "ROLLBACK" and not self.decisions[-1].shadow
 
 
-def episode_rows(rollout: LoggedRollout, group: str) -> list[Row]:
+def episode_rows(
+    rollout: LoggedRollout, group: str, sources: Collection[str] | None = None
+) -> list[Row]:
     """Returns a rollout as rows of the episode format: the inputs of its last decision.
 
     Every row in which it was decided has the action and its propensity. A row that the rollout
@@ -69,11 +71,13 @@ def episode_rows(rollout: LoggedRollout, group: str) -> list[Row]:
     Args:
         rollout: The rollout.
         group: What it may not be separated from.
+        sources: The sources whose labels count; all if None.
 
     Raises:
         DeployError: If a decision's inputs are not all there.
     """
     inputs = _all_inputs(rollout.decisions)
+    counting = labelling(rollout, sources)
     rows = [_observed(observation) for observation in inputs[-1]]
     shared = {
         "episode_id": episode_id(rollout.name),
@@ -81,7 +85,7 @@ def episode_rows(rollout: LoggedRollout, group: str) -> list[Row]:
         "service": rollout.name.service,
         "version": rollout.name.version,
         "environment": rollout.name.environment,
-        "label": label_of(rollout),
+        "label": None if counting is None else counting.label,
     }
     actions = _actions(rollout, inputs, rows)
     for step, (row, (action, propensity)) in enumerate(zip(rows, actions, strict=True)):
@@ -104,16 +108,30 @@ def day_and_environment(rollout: LoggedRollout) -> str:
     return f"{rollout.name.environment} {day:%Y-%m-%d}".strip()
 
 
-def label_of(rollout: LoggedRollout) -> str | None:
-    """Returns what a release turned out to be, None where nobody knows.
+def labelling(
+    rollout: LoggedRollout, sources: Collection[str] | None = None
+) -> OutcomeEntry | None:
+    """Returns the outcome that tells what a release turned out to be, None where nobody knows.
 
     A person's review outweighs all else, then what was known last. A release that was rolled back
     never showed what it would have become: only a review labels it.
+
+    Args:
+        rollout: The rollout.
+        sources: The sources that count, all if None. What others say neither labels a release nor
+            takes a label away.
     """
-    labelled = sorted((o for o in rollout.outcomes if o.label is not None), key=lambda o: o.at)
+    labelled = [o for o in rollout.outcomes if o.label is not None]
+    if sources is not None:
+        labelled = [o for o in labelled if o.source in sources]
+    return settling(labelled, rollout.was_rolled_back)
+
+
+def settling(labelled: Sequence[OutcomeEntry], was_rolled_back: bool) -> OutcomeEntry | None:
+    """Returns which of some outcomes with a label tells it, see `labelling`."""
     reviews = [o for o in labelled if o.source == "review"]
-    counting = reviews or ([] if rollout.was_rolled_back else labelled)
-    return counting[-1].label if counting else None
+    counting = reviews or ([] if was_rolled_back else labelled)
+    return sorted(counting, key=lambda o: o.at)[-1] if counting else None
 
 
 def _all_inputs(decisions: Sequence[DecisionEntry]) -> list[Sequence[Row]]:

@@ -16,7 +16,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from oumi_deploy.serving.log.episodes import (
     day_and_environment,
     episode_id,
     episode_rows,
+    labelling,
 )
 from oumi_deploy.serving.log.migrate import HEAD, migrate, revision_of
 from oumi_deploy.serving.log.queries import reading
@@ -51,6 +52,10 @@ NO_CANARY = "nothing was observed of the new version"
 NOT_VALID = "what was observed is against the episode format"
 
 
+class NothingToExport(DeployError):
+    """The log is there, and holds no rollout that makes an episode."""
+
+
 @dataclass
 class Exported:
     """What an export came to.
@@ -59,12 +64,16 @@ class Exported:
         n_rollouts: Rollouts written, each an episode.
         n_rows: Observations written.
         n_labelled: Rollouts of these whose label is known.
+        n_untold: Rollouts of these that only a source which does not count would label.
+        labelled_by: Rollouts whose label is known, by the source that counted.
         left_out: Rollouts left out, by reason.
     """
 
     n_rollouts: int = 0
     n_rows: int = 0
     n_labelled: int = 0
+    n_untold: int = 0
+    labelled_by: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -75,6 +84,8 @@ def export_episodes(
     since: float | None = None,
     until: float | None = None,
     group: Callable[[LoggedRollout], str] = day_and_environment,
+    sources: Collection[str] | None = None,
+    columns: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Exported:
     """Writes logged rollouts as an episode file, one episode a rollout, see `episode_rows`.
@@ -89,11 +100,13 @@ def export_episodes(
         until: Unix seconds; only rollouts that were first decided on before.
         group: Names what an episode may not be separated from; by default the environment and the
             UTC day of its first decision.
+        sources: The sources whose labels count, see `labelling`; all if None.
+        columns: Metrics that have a column, also where nobody reported them.
         overwrite: Whether `path` may be replaced.
 
     Raises:
-        DeployError: If there is no such log, `path` cannot be written, or there is nothing to
-            write.
+        NothingToExport: If there is nothing to write.
+        DeployError: If there is no such log, or `path` cannot be written.
     """
     from oumi_deploy.serving.log.episode_files import EpisodeDraft
 
@@ -103,21 +116,32 @@ def export_episodes(
     _require_log(engine)
     exported = Exported()
     with replace_when_done(path, overwrite=overwrite) as final:
-        draft = EpisodeDraft(final.with_name("rows"))
+        draft = EpisodeDraft(final.with_name("rows"), columns)
         try:
             for chunk in _chunks(engine, since, until):
-                for rows in _episodes(chunk, group, exported):
+                for rollout, rows in _episodes(chunk, group, sources, exported):
                     draft.add(rows)
-                    exported.n_rollouts += 1
-                    exported.n_rows += len(rows)
-                    exported.n_labelled += rows[0]["label"] is not None
+                    _count(rollout, rows, sources, exported)
             if not exported.n_rollouts:
-                raise DeployError(f"nothing to export{_reasons(exported.left_out)}")
+                raise NothingToExport(f"nothing to export{_reasons(exported.left_out)}")
             draft.finish(final)
         finally:
             draft.close()
             engine.dispose()
     return exported
+
+
+def _count(
+    rollout: LoggedRollout, rows: list[Row], sources: Collection[str] | None, exported: Exported
+) -> None:
+    exported.n_rollouts += 1
+    exported.n_rows += len(rows)
+    counting = labelling(rollout, sources)
+    if counting is not None:
+        exported.n_labelled += 1
+        exported.labelled_by[counting.source] += 1
+    elif labelling(rollout) is not None:
+        exported.n_untold += 1
 
 
 def _reasons(left_out: Counter[str]) -> str:
@@ -181,9 +205,12 @@ def _rows_of(connection: sa.Connection, table: sa.Table, keys: Iterable[str]) ->
 
 
 def _episodes(
-    chunk: list[LoggedRollout], group: Callable[[LoggedRollout], str], exported: Exported
-) -> Iterator[list[Row]]:
-    """Yields the rows of each rollout that makes a valid episode, and counts the others."""
+    chunk: list[LoggedRollout],
+    group: Callable[[LoggedRollout], str],
+    sources: Collection[str] | None,
+    exported: Exported,
+) -> Iterator[tuple[LoggedRollout, list[Row]]]:
+    """Yields each rollout that makes a valid episode with its rows, and counts the others."""
     from oumi_deploy.serving.log.episode_files import problems_of
 
     episodes = []
@@ -192,21 +219,21 @@ def _episodes(
             exported.left_out[NO_DECISION] += 1
             continue
         try:
-            rows = episode_rows(rollout, group(rollout))
+            rows = episode_rows(rollout, group(rollout), sources)
         except DeployError as error:
             _leave_out(rollout.name, str(error), exported)
             continue
         if any(row.get("phase") != "baseline" for row in rows):
-            episodes.append((rollout.name, rows))
+            episodes.append((rollout, rows))
         else:
             exported.left_out[NO_CANARY] += 1
     all_valid = not problems_of([row for _, rows in episodes for row in rows]) if episodes else True
-    for name, rows in episodes:
+    for rollout, rows in episodes:
         problems = [] if all_valid else problems_of(rows)
         if problems:
-            _leave_out(name, str(problems[0]), exported)
+            _leave_out(rollout.name, str(problems[0]), exported)
         else:
-            yield rows
+            yield rollout, rows
 
 
 def _leave_out(name: RolloutName, problem: str, exported: Exported) -> None:

@@ -79,14 +79,19 @@ def find_decisions(
             raise DeployError(f"filter: unknown {name}: {near_name(name, _FILTERS)}")
     wanted = [_FILTERS[name](value) for name, value in filter.items()]
     if after is not None:
-        wanted.append(decisions.c.seq < _sequence(after))
+        wanted.append(decisions.c.seq < sequence_of(after))
     newest = named(decisions).where(*wanted).order_by(decisions.c.seq.desc()).limit(limit + 1)
     rows = connection.execute(newest).mappings().all()
     page = [{k: v for k, v in row.items() if k not in _UNTOLD} for row in rows[:limit]]
     return page, str(rows[limit - 1]["seq"]) if len(rows) > limit else None
 
 
-def _sequence(cursor: str) -> int:
+def sequence_of(cursor: str) -> int:
+    """Returns the number of the last row of a page from its cursor.
+
+    Raises:
+        DeployError: If the cursor is none.
+    """
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise DeployError(f"cursor: {cursor!r} is none; pass on what the page before said")
     return int(cursor)
@@ -157,10 +162,11 @@ def find_rollouts(
     version: str | None,
     limit: int,
 ) -> list[RolloutName]:
-    """Returns the rollouts of a service, that which the log heard of last first."""
+    """Returns the rollouts of a service that were decided on, the one begun last first."""
     wanted = {"service": service, "environment": environment, "version": version}
     query = sa.select(*(rollouts.c[f.name] for f in fields(RolloutName))).where(
-        *(rollouts.c[name] == value for name, value in wanted.items() if value is not None)
+        *(rollouts.c[name] == value for name, value in wanted.items() if value is not None),
+        sa.exists().where(decisions.c.rollout_key == rollouts.c.key),
     )
     newest = query.order_by(rollouts.c.seq.desc()).limit(limit)
     return [RolloutName(*row) for row in connection.execute(newest)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.log import queries
+from oumi_deploy.serving.log import overview, queries
 from oumi_deploy.serving.log.committer import Committer, Waiting
 from oumi_deploy.serving.log.database import open_engine
 from oumi_deploy.serving.log.entries import (
@@ -31,6 +31,7 @@ from oumi_deploy.serving.log.entries import (
     OutcomeEntry,
     RolloutName,
 )
+from oumi_deploy.serving.log.overview import Course, Ended, Standing
 from oumi_deploy.serving.log.queries import reading
 from oumi_deploy.serving.log.rows import prepare
 from oumi_deploy.serving.log.spool import Spool
@@ -175,3 +176,20 @@ class DecisionLog:
         """Returns the rollouts of a service, newest first, see `find_rollouts`."""
         with reading(self._engine) as connection:
             return queries.find_rollouts(connection, service, environment, version, limit)
+
+    def standings(
+        self, service: str | None, after: str | None, limit: int
+    ) -> tuple[list[Standing], str | None]:
+        """Returns a page of rollouts and the next page's cursor, see `find_standings`."""
+        with reading(self._engine) as connection:
+            return overview.find_standings(connection, service, after, limit)
+
+    def course(self, key: str) -> Course | None:
+        """Returns all that is known of a rollout, see `find_course`."""
+        with reading(self._engine) as connection:
+            return overview.find_course(connection, key)
+
+    def endings(self, since: float) -> list[Ended]:
+        """Returns how rollouts ended, see `find_endings`."""
+        with reading(self._engine) as connection:
+            return overview.find_endings(connection, since)

@@ -179,12 +179,21 @@ def test_series_become_rows():
         },
         {
             **{"timestamp": START / 1000 + 60, "phase": "canary"},
-            **{"error_rate": None, "control_error_rate": 0.02, "control_latency": 0.1},
+            **{"error_rate": None, "control_error_rate": 0.02},
+            **{"latency": None, "control_latency": 0.1},
         },
         {
             **{"timestamp": START / 1000 + 120, "phase": "canary"},
-            **{"error_rate": 0.3, "control_latency": None},
+            **{"error_rate": 0.3, "latency": None, "control_latency": None},
         },
+    ]
+
+
+def test_a_canary_without_data_beside_a_control_is_missing_in_every_row():
+    rows = rows_of(pair("error_rate", [], [0.01, 0.02]))
+    assert [(row["error_rate"], row["control_error_rate"]) for row in rows] == [
+        (None, 0.01),
+        (None, 0.02),
     ]
 
 
@@ -211,7 +220,8 @@ def test_every_value_is_in_one_row_and_the_rows_are_in_order(experiment, control
     assert times == sorted(set(times))
     assert "canary" in phases
     canary = [row["error_rate"] for row in rows if row["phase"] == "canary" and "error_rate" in row]
-    assert canary == [None if v == "NaN" else v for v in experiment]
+    assert canary[: len(experiment)] == [None if v == "NaN" else v for v in experiment]
+    assert set(canary[len(experiment) :]) <= {None}, "the old version alone reports"
     others = [
         row[column]
         for row in rows

@@ -1,0 +1,93 @@
+// Copyright 2026 - The oumi_deploy authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// The policy in use: what it is, how far it is held back, and how it came to be.
+
+import { make, pairs, put } from "./elements.js";
+import { percent, spoken, time } from "./words.js";
+
+const FIGURES = { calibration_error: "Calibration error", brier: "Brier score" };
+const TIMES = ["at", "time", "timestamp"];
+
+/** Shows the policy. */
+export function showPolicy(policy) {
+  const place = document.getElementById("policy");
+  const content = JSON.stringify(policy);
+  if (place.content === content) return;
+  place.content = content;
+  put(place, facts(policy), make("h3", {}, "Calibration"), calibration(policy.calibration),
+    make("h3", {}, "History of promotions"), history(policy));
+  const notices = [];
+  if (policy.shadow) notices.push("Shadow mode: callers are answered their own default. Decisions here are what would have been answered.");
+  if (policy.log_error) notices.push(`${policy.log_error} (${policy.log_spooled} entries wait for it)`);
+  if (policy.refused) notices.push(`A newer policy file was refused, and ${policy.version} goes on: ${policy.refused}`);
+  put(document.getElementById("notices"), notices.map((text) => make("p", { class: "notice loud" }, text)));
+}
+
+function facts(policy) {
+  const { n_episodes, n_groups, n_good, n_bad, fingerprint } = policy.trained_on;
+  const releases = n_episodes == null ? null : `${counted(n_episodes)} releases (${counted(n_good)} good, ${counted(n_bad)} bad) in ${counted(n_groups)} groups`;
+  return pairs([
+    ["Version", make("code", {}, policy.version)],
+    ["File", policy.file],
+    ["Reads", policy.metrics.map(spoken).join(", ")],
+    ["Trained on", releases],
+    ["Training data", fingerprint && make("code", {}, String(fingerprint).slice(0, 12))],
+    ["Exploration", policy.explore ? `a ROLLBACK becomes PAUSE in ${percent(policy.explore, 1)} of the cases` : null],
+  ]);
+}
+
+function calibration({ alpha, rollback_from, pauses, fitted_on }) {
+  const { n_good, n_bad, n_groups } = fitted_on;
+  const doubt = pauses.max_doubt == null ? "" : `, or where it is wrong with more than ${percent(pauses.max_doubt)}`;
+  return pairs([
+    ["Fitted on", n_good == null ? null : `${counted(n_good)} good and ${counted(n_bad)} bad releases in ${counted(n_groups)} groups it was not trained on`],
+    ...Object.entries(FIGURES).map(([key, name]) => [name, interval(fitted_on[key])]),
+    ["False alarms", alpha == null ? "no bound" : `at most ${percent(alpha, 1)} of good releases rolled back, expected: no ROLLBACK below a risk of ${percent(rollback_from)}`],
+    ["Pauses", `below ${pauses.min_requests} requests, outside of what it was trained on${doubt}; number ${pauses.pause_limit} running becomes ${pauses.pause_fallback}`],
+  ]);
+}
+
+const counted = (n) => (typeof n === "number" ? n.toLocaleString("en") : "an unknown number of");
+
+function interval(figure) {
+  if (typeof figure?.value !== "number") return null;
+  const [value, low, high] = [figure.value, figure.low, figure.high].map((x) => (typeof x === "number" ? x.toFixed(3) : "unknown"));
+  return `${value} (95 % interval ${low} to ${high})`;
+}
+
+function history({ history: entries, history_problem: problem }) {
+  const trouble = problem && make("p", { class: "problem" }, problem);
+  if (!entries.length) {
+    const none = "No learning loop keeps this policy file: there is no history.jsonl beside it.";
+    return trouble || make("p", { class: "empty" }, none);
+  }
+  return [trouble, make("ol", { class: "history" }, entries.map(entryOf))];
+}
+
+function entryOf(entry) {
+  const { event, reason, ...others } = entry;
+  const when = TIMES.find((name) => Object.hasOwn(others, name));
+  const at = when && moment(others[when]);
+  delete others[when];
+  const told = Object.entries(others).map(([name, value]) => `${spoken(name)} ${plain(value)}`);
+  return make("li", {}, make("p", {}, make("b", {}, plain(event)), " ", at),
+    reason && make("p", {}, plain(reason)), make("p", { class: "legend" }, told.join(" · ")));
+}
+
+const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value) ?? "");
+
+function moment(value) {
+  const seconds = typeof value === "number" ? value : Date.parse(value) / 1000;
+  return Number.isFinite(seconds) ? time(seconds) : String(value);
+}

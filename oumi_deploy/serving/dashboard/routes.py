@@ -1,0 +1,125 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the dashboard reads, under /v1."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
+from oumi_deploy.serving.dashboard.history import read_history
+from oumi_deploy.serving.dashboard.lines import rollout_course, rollout_line, tally
+from oumi_deploy.serving.dashboard.schema import PolicyState, RolloutCourse, Rollouts, Summary
+from oumi_deploy.serving.engine import Engine
+from oumi_deploy.serving.schema import Refusal, Text
+
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Refusal, "description": "No decision on such a rollout is logged."}
+}
+_TOLD = ("fingerprint", "n_episodes", "n_groups", "n_decisions", "n_good", "n_bad")
+"""What is told of the training data; its list of groups is long, and of no use to a person."""
+
+
+class WantedRollouts(BaseModel):
+    """Which rollouts to return."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    service: Text | None = None
+    cursor: Annotated[str, Field(max_length=100)] | None = None
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+
+
+class Since(BaseModel):
+    """From when on to count."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: Seconds = Field(default=0.0, description="Unix seconds.")
+
+
+def router(engine: Engine) -> APIRouter:
+    """Returns the dashboard's paths of one service."""
+    paths = APIRouter()
+    interval = engine.settings.interval
+
+    @paths.get("/v1/rollouts", responses=WITH_LOG)
+    async def rollouts(wanted: Annotated[WantedRollouts, Query()]) -> Rollouts:
+        """Returns where rollouts stand, that which was decided on last first."""
+        found, following = await asyncio.to_thread(
+            engine.log.standings, wanted.service, wanted.cursor, wanted.limit
+        )
+        now = time.time()
+        lines = [rollout_line(standing, now, interval) for standing in found]
+        return Rollouts(rollouts=lines, next=following)
+
+    @paths.get(
+        "/v1/rollouts/{rollout_id}",
+        response_model=RolloutCourse,
+        responses={**WITH_LOG, **_UNKNOWN},
+    )
+    async def rollout(
+        rollout_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
+    ) -> RolloutCourse | JSONResponse:
+        """Returns all decisions on a rollout, what they rest on, and what was said of it."""
+        course = await asyncio.to_thread(engine.log.course, rollout_id)
+        if course is None:
+            why = f"rollout {rollout_id}: no decision on it is logged"
+            return JSONResponse({"error": why}, status_code=404)
+        return rollout_course(course, time.time(), interval)
+
+    @paths.get("/v1/summary", responses=WITH_LOG)
+    async def summary(wanted: Annotated[Since, Query()]) -> Summary:
+        """Counts how rollouts ended: bad ones stopped and missed, good ones disturbed or not."""
+        endings = await asyncio.to_thread(engine.log.endings, wanted.since)
+        return Summary(
+            since=wanted.since,
+            acted=tally(ended for ended in endings if not ended.shadow),
+            shadow=tally(ended for ended in endings if ended.shadow),
+        )
+
+    @paths.get("/v1/policy", responses=REFUSALS)
+    async def policy() -> PolicyState:
+        """Returns the policy in use, how it was calibrated, and its history."""
+        history, problem = await asyncio.to_thread(read_history, engine.policies.path)
+        return _policy_state(engine, history, problem)
+
+    return paths
+
+
+def _policy_state(
+    engine: Engine, history: list[dict[str, Any]], problem: str | None
+) -> PolicyState:
+    current, log = engine.policies.current, engine.log.state()
+    policy = current.policy
+    assert policy.calibration is not None, "the service takes calibrated policies only"
+    return PolicyState(
+        version=current.version,
+        file=engine.policies.path.name,
+        refused=engine.policies.refused,
+        form=policy.form,
+        metrics=list(policy.encoder.metrics),
+        trained_on={k: policy.training_data[k] for k in _TOLD if k in policy.training_data},
+        calibration=policy.calibration.as_dict(),
+        shadow=engine.settings.shadow,
+        explore=engine.settings.explore,
+        log_error=log["error"],
+        log_spooled=log["spooled"],
+        history=history,
+        history_problem=problem,
+    )

@@ -1,0 +1,139 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the dashboard is told, as OpenAPI describes it."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+Status = Literal["deploying", "paused", "healthy", "rolled_back", "failed", "undecided"]
+Label = Literal["good", "bad"]
+
+
+class DecisionLine(BaseModel):
+    """A decision on a rollout."""
+
+    id: str
+    at: float = Field(description="When it was decided, Unix seconds.")
+    decision: str = Field(description="What the service decided.")
+    answered: str = Field(description="What the caller was told: its default in shadow mode.")
+    shadow: bool
+    explored: bool
+    last: bool = Field(description="Whether the caller said that no later observation will come.")
+    confidence: float
+    risk: float
+    q_values: dict[str, float]
+    reasons: list[str]
+    message: str
+    asked_by: str
+    policy_version: str
+    n_inputs: int = Field(description="How many observations it rests on.")
+    suspects: list[dict[str, Any]] = Field(
+        description="The rollouts side by side, the likeliest cause first; empty where none were "
+        "compared."
+    )
+
+
+class OutcomeLine(BaseModel):
+    """What somebody said of a release."""
+
+    at: float
+    source: str
+    label: Label | None
+    by: str
+    note: str
+
+
+class RolloutLine(BaseModel):
+    """Where a rollout stands."""
+
+    id: str
+    service: str
+    environment: str
+    version: str
+    rollout: str
+    status: Status = Field(
+        description="deploying: asked about lately, to go on; paused: likewise, to hold; "
+        "rolled_back: the last answer was ROLLBACK, and meant; healthy: labelled good, or "
+        "its last observation was answered CONTINUE; failed: went on, and is labelled bad; "
+        "undecided: not asked about any more, and nobody said how it ended."
+    )
+    label: Label | None = Field(
+        description="What the release turned out to be; null where nobody knows."
+    )
+    began: float = Field(description="When it was first decided on, Unix seconds.")
+    n_decisions: int
+    latest: DecisionLine
+    metrics: dict[str, Any] = Field(description="The newest observation; null is missing.")
+
+
+class Rollouts(BaseModel):
+    """Rollouts, that which was decided on last first."""
+
+    rollouts: list[RolloutLine]
+    next: str | None = Field(description="Cursor of the next page.")
+
+
+class RolloutCourse(BaseModel):
+    """All that is known of a rollout."""
+
+    rollout: RolloutLine
+    decisions: list[DecisionLine] = Field(
+        description="Oldest first; of more than 1,000 the newest."
+    )
+    observations: list[dict[str, Any]] = Field(
+        description="What the latest decision rests on, oldest first, in the episode format; "
+        "timestamps in Unix seconds."
+    )
+    outcomes: list[OutcomeLine] = Field(description="In the order in which they came in.")
+
+
+class Tally(BaseModel):
+    """How many rollouts ended how. Of a label that nobody knows, nothing is guessed."""
+
+    bad_stopped: int = Field(description="Labelled bad; ROLLBACK came last.")
+    bad_missed: int = Field(description="Labelled bad, and went on.")
+    good_rolled_back: int = Field(description="Labelled good; ROLLBACK came last.")
+    good_paused: int = Field(description="Labelled good, went on, and was held on the way.")
+    good_undisturbed: int = Field(description="Labelled good, and was only told to go on.")
+    unknown_rolled_back: int = Field(description="Without a label; ROLLBACK came last.")
+    unknown_went_on: int = Field(description="Without a label; any other rollout.")
+
+
+class Summary(BaseModel):
+    """How rollouts ended that were decided on since a time."""
+
+    since: float
+    acted: Tally = Field(description="Rollouts whose last decision had effect.")
+    shadow: Tally = Field(description="Rollouts in shadow mode: what would have been.")
+
+
+class PolicyState(BaseModel):
+    """The policy in use, and how it came to be."""
+
+    version: str
+    file: str = Field(description="Name of the policy file.")
+    refused: str | None = Field(description="Why a newer file was refused, null where none was.")
+    form: str
+    metrics: list[str] = Field(description="What its state is made of.")
+    trained_on: dict[str, Any]
+    calibration: dict[str, Any]
+    shadow: bool
+    explore: float
+    log_error: str | None = Field(description="Why the log takes no entries, null where it does.")
+    log_spooled: int
+    history: list[dict[str, Any]] = Field(
+        description="The learning loop's history.jsonl beside the policy file, newest first."
+    )
+    history_problem: str | None = Field(description="What is wrong with it, null where nothing is.")

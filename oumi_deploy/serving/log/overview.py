@@ -1,0 +1,192 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The decision log at a glance: where each rollout stands, and how rollouts ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry
+from oumi_deploy.serving.log.queries import find_inputs, sequence_of
+from oumi_deploy.serving.log.rows import entry_of
+from oumi_deploy.serving.log.tables import decisions, named, outcomes, rollouts
+
+MOST_DECISIONS = 1000
+"""Decisions of one rollout that are returned at once, the newest."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a rollout stands.
+
+    Attributes:
+        key: The rollout's key, see `rollout_key`.
+        latest: The decision on it that came in last.
+        n_decisions: How many there are.
+        began: When it was first decided on, Unix seconds.
+        newest: The newest observation that the latest decision rests on, empty where there is
+            none.
+        outcomes: What was said of it, in the order in which it came in.
+    """
+
+    key: str
+    latest: DecisionEntry
+    n_decisions: int
+    began: float
+    newest: dict[str, Any]
+    outcomes: Sequence[OutcomeEntry]
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that is known of a rollout.
+
+    Attributes:
+        standing: Where it stands.
+        decisions: The newest decisions on it, oldest first, at most MOST_DECISIONS.
+        observations: All that the latest decision rests on, oldest first.
+    """
+
+    standing: Standing
+    decisions: Sequence[DecisionEntry]
+    observations: Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the decisions on a rollout ended, as far as they did.
+
+    Attributes:
+        decision: The last one.
+        shadow: Whether it had no effect.
+        paused: Whether any of them was PAUSE.
+        outcomes: What was said of the rollout, in the order in which it came in.
+    """
+
+    decision: str
+    shadow: bool
+    paused: bool
+    outcomes: Sequence[OutcomeEntry]
+
+
+def find_standings(
+    connection: sa.Connection, service: str | None, after: str | None, limit: int
+) -> tuple[list[Standing], str | None]:
+    """Returns where rollouts stand, that which was decided on last first.
+
+    Args:
+        connection: A connection.
+        service: Only rollouts of this service; None for all.
+        after: Cursor of the page before, None for the first.
+        limit: Most rollouts to return, 1 or more.
+
+    Returns:
+        The rollouts, and the next page's cursor, None after the last.
+
+    Raises:
+        DeployError: If the cursor is none.
+    """
+    later = decisions.alias()
+    is_overtaken = sa.exists().where(
+        later.c.rollout_key == decisions.c.rollout_key, later.c.seq > decisions.c.seq
+    )
+    query = _latest().where(~is_overtaken).order_by(decisions.c.seq.desc()).limit(limit + 1)
+    if service is not None:
+        query = query.where(rollouts.c.service == service)
+    if after is not None:
+        query = query.where(decisions.c.seq < sequence_of(after))
+    rows = connection.execute(query).mappings().all()
+    standings = _standings(connection, rows[:limit])
+    return standings, str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+
+
+def find_course(connection: sa.Connection, key: str) -> Course | None:
+    """Returns all that is known of a rollout, None where no decision on it is logged."""
+    is_mine, newest_first = decisions.c.rollout_key == key, decisions.c.seq.desc()
+    latest = _latest().where(is_mine).order_by(newest_first).limit(1)
+    standings = _standings(connection, connection.execute(latest).mappings().all())
+    if not standings:
+        return None
+    query = named(decisions).where(is_mine).order_by(newest_first).limit(MOST_DECISIONS)
+    made = [entry_of(DecisionEntry, row) for row in connection.execute(query).mappings()]
+    observations = find_inputs(connection, standings[0].latest.id)
+    return Course(standings[0], made[::-1], observations)
+
+
+def find_endings(connection: sa.Connection, since: float) -> list[Ended]:
+    """Returns how every rollout ended that was decided on since then, Unix seconds."""
+    is_pause = sa.case((decisions.c.decision == "PAUSE", 1), else_=0)
+    of_rollout = (
+        sa.select(
+            decisions.c.rollout_key,
+            sa.func.max(decisions.c.seq).label("seq"),
+            sa.func.max(is_pause).label("paused"),
+        )
+        .where(decisions.c.at >= since)
+        .group_by(decisions.c.rollout_key)
+        .subquery()
+    )
+    columns = (decisions.c.rollout_key, decisions.c.decision, decisions.c.shadow)
+    query = sa.select(*columns, of_rollout.c.paused).join(
+        of_rollout, of_rollout.c.seq == decisions.c.seq
+    )
+    said = _group(connection, outcomes.c.label.is_not(None))
+    return [
+        Ended(row.decision, row.shadow, bool(row.paused), said.get(row.rollout_key, ()))
+        for row in connection.execute(query)
+    ]
+
+
+def _latest() -> sa.Select[Any]:
+    """Selects decisions, with what there is of their rollouts beside each."""
+    mine = decisions.alias()
+    same = mine.c.rollout_key == decisions.c.rollout_key
+    count = sa.select(sa.func.count()).select_from(mine).where(same).scalar_subquery()
+    first = sa.select(mine.c.at).where(same).order_by(mine.c.seq).limit(1).scalar_subquery()
+    return named(decisions).add_columns(count.label("n_decisions"), first.label("began"))
+
+
+def _standings(connection: sa.Connection, rows: Sequence[sa.RowMapping]) -> list[Standing]:
+    keys = [row["rollout_key"] for row in rows]
+    said = _group(connection, outcomes.c.rollout_key.in_(keys))
+    return [
+        Standing(
+            key=row["rollout_key"],
+            latest=entry_of(DecisionEntry, row),
+            n_decisions=row["n_decisions"],
+            began=row["began"],
+            newest=_newest(connection, row),
+            outcomes=said.get(row["rollout_key"], ()),
+        )
+        for row in rows
+    ]
+
+
+def _newest(connection: sa.Connection, row: sa.RowMapping) -> dict[str, Any]:
+    """Returns the newest input; a question that was asked again brought none of its own."""
+    inputs = row["observations"] or find_inputs(connection, row["id"])
+    return inputs[-1] if inputs else {}
+
+
+def _group(
+    connection: sa.Connection, wanted: sa.ColumnElement[bool]
+) -> dict[str, list[OutcomeEntry]]:
+    """Returns outcomes by the key of their rollout, in the order in which they came in."""
+    said: dict[str, list[OutcomeEntry]] = {}
+    query = named(outcomes).where(wanted).order_by(outcomes.c.seq)
+    for row in connection.execute(query).mappings():
+        said.setdefault(row["rollout_key"], []).append(entry_of(OutcomeEntry, row))
+    return said

@@ -1,0 +1,130 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What there is to see of a rollout when somebody asks about it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.serving.freshness import is_stale, with_a_first
+from oumi_deploy.serving.held import HeldRollouts
+from oumi_deploy.serving.log.entries import RolloutName
+from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
+from oumi_deploy.serving.monitoring import Monitoring
+from oumi_deploy.serving.policies import Versioned
+from oumi_deploy.serving.schema import Ask
+from oumi_deploy.serving.settings import Face
+from oumi_deploy.serving.sources import Source, SourceAway, since
+from oumi_deploy.serving.verdict import TELEMETRY_MISSING, TELEMETRY_UNAVAILABLE
+from oumi_deploy.serving.words import summed_up
+
+Observations = Sequence[Mapping[str, Any]]
+
+_STARTS_KNOWN = 10_000
+"""Rollouts whose start is remembered, so that the log is asked once."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and what stood when it came.
+
+    Attributes:
+        ask: What was asked.
+        face: Through which door.
+        name: The rollout.
+        policy: The policy in use.
+        at: Unix seconds.
+    """
+
+    ask: Ask
+    face: Face
+    name: RolloutName
+    policy: Versioned
+    at: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A rollout so far.
+
+    Attributes:
+        observations: Oldest first, at least one of them a canary one.
+        holds: Why they may not carry a decision, None where they do.
+        detail: What a person should know of the telemetry.
+    """
+
+    observations: Observations
+    holds: str | None
+    detail: str = ""
+
+
+class Observer:
+    """Looks at what a caller sends, or collects it."""
+
+    def __init__(
+        self,
+        interval: float,
+        log: DecisionLog,
+        held: HeldRollouts,
+        source: Source | None,
+        monitoring: Monitoring,
+    ):
+        self._interval, self._log, self._held = interval, log, held
+        self._source, self._monitoring = source, monitoring
+        self._starts: dict[RolloutName, float] = {}
+
+    async def see(self, question: Question) -> Seen:
+        """Returns the rollout so far, with what it rests on."""
+        if question.ask.observations is None:
+            return await self._collect(question)
+        observations = with_a_first(question.ask.observations, question.at)
+        # Kayenta judges a window that is over, perhaps of yesterday.
+        stale = question.face != "kayenta" and is_stale(observations, question.at, self._interval)
+        return Seen(observations, TELEMETRY_MISSING if stale else None)
+
+    async def _collect(self, question: Question) -> Seen:
+        if self._source is None:
+            raise DeployError(
+                "observations: send those so far, or start the service with --telemetry so that "
+                "it collects them"
+            )
+        name, now = question.name, question.at
+        first_asked = await self._start_of(name, now)
+        started = question.ask.started_at
+        started = first_asked if started is None else started
+        try:
+            found = await self._source.observations(name, started, now)
+        except SourceAway as away:
+            self._monitoring.telemetry_failures.inc()
+            before = self._held.observations_of(name) or [{"timestamp": first_asked}]
+            return Seen(before, TELEMETRY_UNAVAILABLE, str(away))
+        for metric, n in found.clipped.items():
+            self._monitoring.clipped.labels(metric).inc(n)
+        rows = found.observations if found.reported else since(found.observations, first_asked)
+        return Seen(with_a_first(rows, now), None, summed_up(found.notes))
+
+    async def _start_of(self, name: RolloutName, now: float) -> float:
+        """Returns when a rollout was first asked about, now if the log does not know."""
+        if name not in self._starts:
+            try:
+                first = await asyncio.to_thread(self._log.first_asked, name)
+            except LogUnavailable:
+                return now
+            self._starts[name] = now if first is None else first
+            if len(self._starts) > _STARTS_KNOWN:
+                del self._starts[next(iter(self._starts))]
+        return self._starts[name]

@@ -1,0 +1,244 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the dashboard is told, and to whom."""
+
+import time
+from itertools import product
+from typing import Any
+
+import pytest
+
+from oumi_deploy.serving.auth import Tokens, read_tokens
+from oumi_deploy.serving.dashboard.files import FILES
+from oumi_deploy.serving.dashboard.lines import QUIET_AFTER, status_of, tally
+from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
+from oumi_deploy.serving.log.overview import Ended
+
+ASK, REPORT = "ask-" + "a" * 16, "report-" + "b" * 16
+INTERVAL = 60.0
+
+
+def entry(**changes: Any) -> DecisionEntry:
+    values: dict[str, Any] = {
+        "id": "1" * 32,
+        "name": RolloutName("shop", "", "v1"),
+        "at": 0.0,
+        "asked_by": "api",
+        "policy_version": "abc",
+        "base": None,
+        "kept": 0,
+        "observations": [],
+        "last": False,
+        "preferred": "CONTINUE",
+        "decision": "CONTINUE",
+        "propensity": 1.0,
+        "explored": False,
+        "shadow": False,
+        "risk": 0.1,
+        "confidence": 0.9,
+        "q_values": {},
+        "reasons": [],
+    }
+    values |= changes
+    return DecisionEntry(**{"answered": values["decision"], **values})
+
+
+def told(label: str, source: str = "pipeline") -> OutcomeEntry:
+    return OutcomeEntry("1", RolloutName("shop", "", "v1"), 0.0, source, label, "", "", {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("latest", "label", "is_quiet", "expected"),
+    [
+        (entry(), None, False, "deploying"),
+        (entry(decision="PAUSE"), None, False, "paused"),
+        (entry(), None, True, "undecided"),
+        (entry(decision="PAUSE"), None, True, "undecided"),
+        (entry(last=True), None, False, "healthy"),
+        (entry(last=True, decision="PAUSE"), None, False, "undecided"),
+        (entry(decision="ROLLBACK"), None, False, "rolled_back"),
+        (entry(decision="ROLLBACK"), "good", True, "rolled_back"),
+        (entry(), "good", True, "healthy"),
+        (entry(), "bad", True, "failed"),
+        (entry(decision="ROLLBACK", answered="CONTINUE", shadow=True), None, False, "deploying"),
+        (entry(decision="ROLLBACK", answered="CONTINUE", shadow=True), "bad", True, "failed"),
+        (entry(last=True, shadow=True), None, False, "undecided"),
+    ],
+)
+def test_a_status_says_what_is_known_and_no_more(latest, label, is_quiet, expected):
+    assert status_of(latest, label, is_quiet) == expected
+
+
+def test_no_rollout_is_counted_as_good_or_bad_without_a_label():
+    endings = [
+        Ended(decision, False, paused, ())
+        for decision, paused in product(("CONTINUE", "PAUSE", "ROLLBACK"), (False, True))
+    ]
+    counts = tally(endings).model_dump()
+    assert counts.pop("unknown_rolled_back") == 2
+    assert counts.pop("unknown_went_on") == 4
+    assert not any(counts.values())
+
+
+def test_what_a_tool_says_of_a_release_that_was_rolled_back_is_no_label():
+    by_tool = Ended("ROLLBACK", False, False, [told("bad", "flagger")])
+    by_person = Ended("ROLLBACK", False, False, [told("good", "review"), told("bad", "flagger")])
+    in_shadow = Ended("ROLLBACK", True, False, [told("bad", "flagger")])
+    assert tally([by_tool]).unknown_rolled_back == 1
+    assert tally([by_person]).good_rolled_back == 1
+    assert tally([in_shadow]).bad_stopped == 1
+
+
+def test_good_releases_are_disturbed_by_a_rollback_or_a_pause():
+    good = [told("good", "review")]
+    counts = tally(
+        [
+            Ended("ROLLBACK", False, True, good),
+            Ended("CONTINUE", False, True, good),
+            Ended("CONTINUE", False, False, good),
+            Ended("CONTINUE", False, True, [told("bad")]),
+        ]
+    )
+    assert (counts.good_rolled_back, counts.good_paused, counts.good_undisturbed) == (1, 1, 1)
+    assert (counts.bad_stopped, counts.bad_missed) == (0, 1)
+
+
+def test_rollouts_stand_with_their_latest_decision_and_newest_metrics(serve, ask):
+    client = serve()
+    first = ask(client, 0.1, version="v1", environment="production")
+    ask(client, 0.1, version="v2")
+    second = ask(client, 0.1, 0.9, version="v1", environment="production")
+    page = client.get("/v1/rollouts").json()
+    assert [line["version"] for line in page["rollouts"]] == ["v1", "v2"]
+    line = page["rollouts"][0]
+    assert line["status"] == "rolled_back"
+    assert line["latest"]["id"] == second["id"]
+    assert line["latest"]["message"] == second["message"]
+    assert line["metrics"]["error_rate"] == 0.9
+    course = client.get(f"/v1/rollouts/{line['id']}").json()
+    assert [made["id"] for made in course["decisions"]] == [first["id"], second["id"]]
+    assert [seen["error_rate"] for seen in course["observations"]][-1] == 0.9
+    assert course["decisions"][-1]["n_inputs"] == len(course["observations"])
+
+
+def test_a_rollout_that_is_not_asked_about_any_more_is_not_under_way(serve, ask, monkeypatch):
+    client = serve(interval=INTERVAL)
+    ask(client, 0.1)
+
+    def status_after(seconds: float) -> str:
+        later = time.time() + seconds
+        monkeypatch.setattr("oumi_deploy.serving.dashboard.routes.time.time", lambda: later)
+        found = client.get("/v1/rollouts").json()["rollouts"][0]["status"]
+        monkeypatch.undo()
+        return found
+
+    assert status_after((QUIET_AFTER - 1) * INTERVAL) == "deploying"
+    assert status_after((QUIET_AFTER + 1) * INTERVAL) == "undecided"
+
+
+def test_times_as_text_are_told_in_unix_seconds(serve):
+    client = serve()
+    seen = [
+        {"timestamp": "2026-01-01T00:00:00Z", "error_rate": 0.1, "phase": "baseline"},
+        {"timestamp": "2026-01-01T00:01:00Z", "error_rate": 0.1},
+    ]
+    client.post("/v1/decide", json={"service": "shop", "observations": seen})
+    key = client.get("/v1/rollouts").json()["rollouts"][0]["id"]
+    times = [o["timestamp"] for o in client.get(f"/v1/rollouts/{key}").json()["observations"]]
+    assert times[1] - times[0] == 60
+
+
+def test_an_unknown_rollout_is_named_in_the_refusal(serve):
+    refused = serve().get("/v1/rollouts/" + "0" * 32)
+    assert refused.status_code == 404
+    assert "no decision on it is logged" in refused.json()["error"]
+
+
+def test_the_summary_counts_only_what_was_decided_on_since(serve, ask):
+    client = serve()
+    ask(client, 0.9)
+    review = {"service": "shop", "label": "bad", "source": "review"}
+    assert client.post("/v1/outcomes", json=review).is_success
+    assert client.get("/v1/summary").json()["acted"]["bad_stopped"] == 1
+    later = client.get(f"/v1/summary?since={int(time.time()) + 60}").json()
+    assert later["acted"]["bad_stopped"] == 0
+
+
+def test_in_shadow_mode_what_would_have_been_is_counted_apart(serve, ask):
+    client = serve(shadow=True)
+    ask(client, 0.9)
+    summary = client.get("/v1/summary").json()
+    assert summary["shadow"]["unknown_rolled_back"] == 1
+    assert not any(summary["acted"].values())
+
+
+def test_the_policy_is_told_with_its_history_newest_first(serve, policy_file):
+    client = serve()
+    assert client.get("/v1/policy").json()["history"] == []
+    history = policy_file.with_name("history.jsonl")
+    history.write_text('{"event": "begun"}\n{"event": "promoted"}\n')
+    told = client.get("/v1/policy").json()
+    assert [line["event"] for line in told["history"]] == ["promoted", "begun"]
+    assert told["version"] == client.get("/v1/state").json()["policy"]["version"]
+    assert told["calibration"]["slope"] == 1.0
+
+
+@pytest.mark.parametrize("broken", [b'{"event": "begun"}\nno json\n', b"[1]\n", b"\xff\xfe"])
+def test_a_broken_history_is_named_and_does_not_hide_the_policy(serve, policy_file, broken):
+    policy_file.with_name("history.jsonl").write_bytes(broken)
+    told = serve().get("/v1/policy").json()
+    assert "history.jsonl" in told["history_problem"]
+    assert told["version"]
+
+
+@pytest.fixture
+def tokens(tmp_path) -> Tokens:
+    path = tmp_path / "tokens"
+    path.write_text(f"ask {ASK}\nreport {REPORT}\n")
+    return read_tokens(path, {})
+
+
+def test_the_page_is_open_and_its_data_is_not(serve, tokens):
+    client = serve(tokens=tokens)
+    for path in ("/", *(f"/dashboard/{file.name}" for file in FILES.iterdir())):
+        if not path.endswith("index.html"):
+            assert client.get(path).status_code == 200, path
+    for path in ("/v1/rollouts", "/v1/rollouts/" + "0" * 32, "/v1/summary", "/v1/policy"):
+        assert client.get(path).status_code == 401, path
+        refused = client.get(path, headers={"Authorization": f"Bearer {REPORT}"})
+        assert refused.status_code == 403, path
+    headers = {"Authorization": f"Bearer {ASK}"}
+    assert client.get("/v1/rollouts", headers=headers).status_code == 200
+
+
+def test_nothing_but_its_own_files_runs_on_the_page(serve):
+    client = serve()
+    page = client.get("/")
+    rules = page.headers["content-security-policy"].split("; ")
+    assert "default-src 'none'" in rules
+    assert "script-src 'self'" in rules
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert page.headers["content-type"].startswith("text/html")
+    for inline in ("<style", " style=", " onclick=", "javascript:", "//"):
+        assert inline not in page.text.replace("<!doctype", "")
+
+
+def test_only_files_of_the_page_are_given(serve):
+    client = serve()
+    for path in ("/dashboard/..%2f..%2fengine.py", "/dashboard/%2e%2e/app.py", "/dashboard/"):
+        assert client.get(path).status_code == 404
+
+
+def test_the_page_is_small():
+    assert sum(file.stat().st_size for file in FILES.iterdir()) < 300_000

@@ -1,0 +1,206 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Rollouts side by side: what a service answers to one in the light of the others."""
+
+import time
+
+import pytest
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
+from oumi_deploy.serving.settings import ServiceSettings
+from oumi_deploy.serving.together import Windows, read_calls
+
+N = 14
+
+
+def entry_of(service, face, risk):
+    """A ROLLBACK that the policy wants, before the others are looked at."""
+    return DecisionEntry(
+        id=f"{service} {face}",
+        name=RolloutName(service, "", "2"),
+        at=time.time(),
+        asked_by=face,
+        policy_version="v",
+        base=None,
+        kept=0,
+        observations=[],
+        last=False,
+        preferred="ROLLBACK",
+        decision="ROLLBACK",
+        answered="ROLLBACK",
+        propensity=1.0,
+        explored=False,
+        shadow=False,
+        risk=risk,
+        confidence=risk,
+        q_values={},
+        reasons=[],
+    )
+
+
+def minutes(rates, control):
+    """One canary observation a minute, the newest now, after a healthy baseline."""
+    newest = time.time()
+    rows = [{"phase": "baseline", "timestamp": newest - 60.0 * N, "error_rate": 0.0}]
+    for i, (new, old) in enumerate(zip(rates, control, strict=True)):
+        at = newest - 60.0 * (len(rates) - 1 - i)
+        rows.append({"timestamp": at, "error_rate": new, "control_error_rate": old})
+    return rows
+
+
+@pytest.fixture
+def culprit(decide):
+    """Fails beside an old version that does well."""
+    return lambda client, **more: decide(client, "catalogue", [0.9] * 3, [0.0] * 3, **more)
+
+
+@pytest.fixture
+def dragged(decide):
+    """Fails as its old version does, for `n` minutes."""
+    return lambda client, n=2, **more: decide(client, "checkout", [0.6] * n, [0.6] * n, **more)
+
+
+@pytest.fixture
+def decide():
+    def one(client, service, rates, control, **more):
+        body = {"service": service, "version": "2", "observations": minutes(rates, control), **more}
+        response = client.post("/v1/decide", json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return one
+
+
+def test_the_culprit_goes_and_its_neighbour_waits(serve, culprit, dragged):
+    client = serve()
+    assert culprit(client)["decision"] == "ROLLBACK"
+    said = dragged(client)
+    assert said["decision"] == said["would_be"] == "PAUSE"
+    assert said["reasons"] == ["held_for_culprit"]
+    assert "catalogue 2" in said["message"]
+    assert [s["service"] for s in said["suspects"]] == ["catalogue", "checkout"]
+    assert [s["waited_for"] for s in said["suspects"]] == [True, False]
+
+
+def test_the_log_says_what_the_policy_wanted_and_who_was_suspected(serve, culprit, dragged):
+    client = serve()
+    culprit(client)
+    said = dragged(client)
+    newest, first = client.get("/v1/decisions").json()["decisions"]
+    assert (newest["preferred"], newest["decision"], newest["propensity"]) == (
+        "ROLLBACK",
+        "PAUSE",
+        1,
+    )
+    assert newest["suspects"] == said["suspects"]
+    assert first["suspects"] is None
+
+
+def test_alone_or_in_another_environment_its_own_rollback_stands(serve, culprit, dragged):
+    client = serve()
+    assert dragged(client)["decision"] == "ROLLBACK"
+    culprit(client, environment="staging")
+    assert dragged(client, environment="production")["decision"] == "ROLLBACK"
+
+
+def test_waiting_ends_with_the_observations_and_a_rollback_stays_one(serve, culprit, dragged):
+    client = serve(hold_limit=2)
+    culprit(client)
+    said = [dragged(client, n)["decision"] for n in (2, 3, 4, 5)]
+    assert said == ["PAUSE", "PAUSE", "ROLLBACK", "ROLLBACK"]
+
+
+def test_the_same_question_again_does_not_use_up_the_wait(serve, culprit):
+    client = serve(hold_limit=1)
+    culprit(client)
+    body = {"service": "checkout", "observations": minutes([0.6] * 2, [0.6] * 2)}
+    said = [client.post("/v1/decide", json=body).json() for _ in range(3)]
+    assert [s["decision"] for s in said] == ["PAUSE"] * 3
+    assert len({s["id"] for s in said}) == 1
+
+
+def test_at_the_last_observation_nothing_waits(serve, culprit, dragged):
+    client = serve()
+    culprit(client)
+    assert dragged(client, last=True)["decision"] == "ROLLBACK"
+
+
+def test_a_culprit_of_long_ago_is_forgotten(serve, culprit, dragged):
+    client = serve(hold_limit=1, interval=0.01)
+    culprit(client)
+    time.sleep(0.1)
+    assert dragged(client)["decision"] == "ROLLBACK"
+
+
+def test_turned_off_each_is_judged_by_itself(serve, culprit, dragged):
+    client = serve(hold_limit=0)
+    culprit(client)
+    assert dragged(client)["decision"] == "ROLLBACK"
+
+
+def test_a_window_that_is_over_has_nothing_beside_it(policy_file):
+    windows = Windows(ServiceSettings(policy=policy_file))
+    rows = minutes([0.6] * 3, [0.6] * 3)
+    settled = {}
+    for face in ("api", "kayenta"):
+        windows.settle(entry_of("catalogue", "api", 0.95), minutes([0.9] * 3, [0.0] * 3))
+        settled[face] = windows.settle(entry_of("checkout", face, 0.9), rows).decision
+    assert settled == {"api": "PAUSE", "kayenta": "ROLLBACK"}
+
+
+def test_of_many_suspects_the_likeliest_are_told(policy_file):
+    windows = Windows(ServiceSettings(policy=policy_file))
+    rows = minutes([0.9] * 3, [0.0] * 3)
+    for i in range(30):
+        windows.settle(entry_of(f"s{i}", "api", 0.6 + 0.01 * i), rows)
+    told = windows.settle(entry_of("cart", "api", 0.5), rows).suspects
+    assert told is not None
+    assert [s["service"] for s in told] == [*(f"s{i}" for i in range(29, 19, -1)), "cart"]
+
+
+def test_exploration_does_not_draw_where_a_rollout_waits(serve, culprit, dragged):
+    client = serve(explore=0.99, seed=1)
+    culprit(client)
+    said = dragged(client)
+    assert (said["reasons"], said["explored"]) == (["held_for_culprit"], False)
+    newest = client.get("/v1/decisions").json()["decisions"][0]
+    assert newest["propensity"] == 1
+
+
+def test_who_calls_a_failing_release_waits_for_it(serve, decide, tmp_path):
+    calls = tmp_path / "calls.json"
+    calls.write_text('{"checkout": ["catalogue"]}')
+    for settings, waits in (({}, False), ({"calls": calls}, True)):
+        client = serve(log=f"sqlite:///{tmp_path / str(waits)}.db", **settings)
+        # Neither has an old version left to compare with; both are as likely bad.
+        decide(client, "catalogue", [0.6] * 3, [None] * 3)
+        said = decide(client, "checkout", [0.6] * 3, [None] * 3)
+        assert (said["decision"] == "PAUSE") is waits
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": "b"}', '{"a": [1]}', "{"])
+def test_calls_that_are_none_are_refused(tmp_path, text):
+    path = tmp_path / "calls.json"
+    path.write_text(text)
+    with pytest.raises(DeployError, match=r"calls\.json"):
+        read_calls(path)
+
+
+def test_calls_that_are_missing_and_a_limit_below_0_are_refused(tmp_path, policy_file):
+    with pytest.raises(DeployError, match=r"none\.json"):
+        read_calls(tmp_path / "none.json")
+    with pytest.raises(DeployError, match="hold-limit"):
+        ServiceSettings(policy=policy_file, hold_limit=-1)
