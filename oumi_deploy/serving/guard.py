@@ -167,13 +167,14 @@ class Guard:
 
     async def _refuse(self, send: Send, status: int, why: str) -> None:
         self._monitoring.refused.labels(status).inc()
+        body = json.dumps({"error": why}).encode()
         headers = [(b"content-type", b"application/json")]
+        headers += [(b"content-length", str(len(body)).encode())]
         headers += {
             401: [(b"www-authenticate", b"Bearer")],
             429: [(b"retry-after", b"1")],
         }.get(status, [])
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        body = json.dumps({"error": why}).encode()
         await send({"type": "http.response.body", "body": body})
 
 

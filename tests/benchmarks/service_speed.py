@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -69,12 +70,14 @@ def measure(
     port = free_port()
     command = [Path(sys.executable).parent / "oumi-deploy", "serve", "--policy", policy]
     started = time.perf_counter()
+    said = tempfile.TemporaryFile(mode="w+")
     service = subprocess.Popen(
         # Rollouts here grow faster than time: a long interval, so that none looks late.
         [*command, "--log", log, "--port", str(port), "--max-rate", "1e6", "--interval", "3600"],
+        stderr=said,
     )
     try:
-        wait_for(port, service)
+        wait_for(port, service, said)
         start_up = time.perf_counter() - started
         metrics = DeploymentPolicy.load(policy).encoder.metrics
         at_once = asyncio.run(as_fast_as_possible(port, metrics, seconds, n_connections))
@@ -100,11 +103,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(port: int, service: subprocess.Popen) -> None:
-    """Waits until the service answers."""
+def wait_for(port: int, service: subprocess.Popen, said: TextIO) -> None:
+    """Waits until the service answers; if it ends instead, says what it said."""
     for _ in range(2000):
         if service.poll() is not None:
-            raise SystemExit("the service ended, and said why")
+            said.seek(0)
+            raise SystemExit(said.read())
         try:
             with socket.create_connection((HOST, port), timeout=1):
                 return
@@ -133,8 +137,11 @@ def requests_of(port: int, metrics: tuple[str, ...], name: str) -> Iterator[byte
         for n in range(1, OBSERVATIONS + 1):
             body = {"service": name, "rollout": str(number), "observations": seen[:n]}
             content = json.dumps(body).encode()
-            head = f"POST /v1/decide HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
-            yield f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+            head = (
+                f"POST /v1/decide HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            )
+            yield head.encode() + content
         number += 1
 
 
