@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=300, help="requests a second (default 300)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile(mode="w+") as said:
         log = args.log or f"sqlite:///{folder}/log.db"
-        result = measure(args.policy, log, args.seconds, args.connections, args.rate)
+        result = measure(args.policy, log, args.seconds, args.connections, args.rate, said)
     if args.json:
         print(json.dumps(result))
         return
@@ -64,13 +64,12 @@ def main() -> None:
 
 
 def measure(
-    policy: Path, log: str, seconds: float, n_connections: int, rate: float
+    policy: Path, log: str, seconds: float, n_connections: int, rate: float, said: TextIO
 ) -> dict[str, float]:
     """Returns the figures by name."""
     port = free_port()
     command = [Path(sys.executable).parent / "oumi-deploy", "serve", "--policy", policy]
     started = time.perf_counter()
-    said = tempfile.TemporaryFile(mode="w+")
     service = subprocess.Popen(
         # Rollouts here grow faster than time: a long interval, so that none looks late.
         [*command, "--log", log, "--port", str(port), "--max-rate", "1e6", "--interval", "3600"],
