@@ -30,6 +30,7 @@ from oumi_deploy.cli import (
     evaluate,
     export_log,
     figures,
+    learn,
     offpolicy,
     plugin_file,
     report,
@@ -37,13 +38,16 @@ from oumi_deploy.cli import (
 )
 from oumi_deploy.errors import DeployError
 
+_SERVE = (
+    *("alembic", "fastapi", "httpx", "prometheus_client"),
+    *("psycopg", "sqlalchemy", "uvicorn"),
+)
+_TRAIN = ("gymnasium", "oumi", "torch")
 EXTRAS = {
     "data": ("matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "tqdm"),
-    "serve": (
-        *("alembic", "fastapi", "httpx", "prometheus_client"),
-        *("psycopg", "sqlalchemy", "uvicorn"),
-    ),
-    "train": ("gymnasium", "oumi", "torch"),
+    "serve": _SERVE,
+    "train": _TRAIN,
+    "serve,train": (*_SERVE, *_TRAIN),
 }
 """What each extra brings, by the names they are imported under."""
 
@@ -89,7 +93,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"oumi-deploy {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     judging = (data, evaluate, report, offpolicy, calibrate, figures, decide)
-    serving = (serve, export_log, collect, plugin_file)
+    serving = (serve, export_log, learn, collect, plugin_file)
     for module in (*judging, *serving):
         module.add_commands(commands)
     if not arguments or arguments[0] not in commands.choices:

@@ -1,0 +1,229 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The folder of a loop: every version, which of them is champion, and how it came to be.
+
+    loop.toml           settings
+    policy.json         the champion's policy, for `oumi-deploy serve --policy`
+    champion            link to its version
+    versions/1, 2, ...  policy.json, pretrained/, about.json; never changed again
+    history.jsonl       a line an event
+    work/               of a run under way
+
+The link `champion` alone says who is champion: to replace it is one rename, so there is no moment
+at which the folder holds half a promotion.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.files import replace_when_done
+
+POLICY = "policy.json"
+PRETRAINED = "pretrained"
+ABOUT = "about.json"
+
+_CHAMPION = "champion"
+_VERSIONS = "versions"
+_WORK = "work"
+_HISTORY = "history.jsonl"
+
+
+class LoopFolder:
+    """A loop's folder.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a champion."""
+        return (self.path / _CHAMPION).is_symlink()
+
+    @property
+    def champion(self) -> int:
+        """Number of the champion's version.
+
+        Raises:
+            DeployError: If there is none yet.
+        """
+        if not self.is_begun:
+            raise DeployError(
+                f"{self.path}: no champion yet: `oumi-deploy learn --loop {self.path} --init "
+                "--policy FILE` begins with one"
+            )
+        return int(os.readlink(self.path / _CHAMPION).rpartition("/")[2])
+
+    def version(self, number: int) -> Path:
+        """Returns the folder of a version."""
+        return self.path / _VERSIONS / str(number)
+
+    def about(self, number: int) -> dict[str, Any]:
+        """Returns what is written of a version.
+
+        Raises:
+            DeployError: If it cannot be read.
+        """
+        path = self.version(number) / ABOUT
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DeployError(f"{path}: {error}") from error
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """Returns what is written of the champion, the version it was trained from, and so on."""
+        told = [self.about(self.champion)]
+        while (parent := told[-1]["parent"]) is not None:
+            told.append(self.about(parent))
+        return told
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps two runs apart; the lock of one that was killed is gone with it.
+
+        Raises:
+            DeployError: If another run holds it, or there is no such folder.
+        """
+        try:
+            # The folder itself is locked: a dry run writes nothing, not even a lock.
+            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise DeployError(f"{self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DeployError(
+                f"{self.path}: another `oumi-deploy learn` is at work here; try again later"
+            ) from error
+        else:
+            yield
+        finally:
+            os.close(handle)
+
+    @contextlib.contextmanager
+    def workplace(self, *, elsewhere: bool = False) -> Iterator[Path]:
+        """Yields an empty folder that is thrown away in the end.
+
+        Args:
+            elsewhere: Whether to leave the loop's folder alone.
+        """
+        if elsewhere:
+            with tempfile.TemporaryDirectory() as folder:
+                yield Path(folder)
+            return
+        work = self.path / _WORK
+        # What a killed run left; its training may still write, but never again to where we do.
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            yield Path(tempfile.mkdtemp(dir=work))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def next_number(self) -> int:
+        """Returns the number of the version to come."""
+        folder = self.path / _VERSIONS
+        names = os.listdir(folder) if folder.is_dir() else []
+        return max((int(name) for name in names if name.isdecimal()), default=0) + 1
+
+    def keep(self, draft: Path, about: dict[str, Any]) -> int:
+        """Keeps a version for good; the champion stays who it is.
+
+        Args:
+            draft: Folder on the same disk, with what is to be kept beside `about.json`.
+            about: What to write of it.
+
+        Returns:
+            Its number.
+        """
+        number = self.next_number()
+        text = json.dumps({"version": number, **about}, indent=1, allow_nan=False)
+        (draft / ABOUT).write_text(text + "\n", encoding="utf-8")
+        _sync(draft)
+        self.version(number).parent.mkdir(exist_ok=True)
+        os.replace(draft, self.version(number))
+        _sync(self.version(number).parent, whole=False)
+        return number
+
+    def promote(self, number: int) -> None:
+        """Makes a version the champion, in one step."""
+        _link(self.path / POLICY, f"{_CHAMPION}/{POLICY}")
+        _link(self.path / _CHAMPION, f"{_VERSIONS}/{number}")
+        _sync(self.path, whole=False)
+
+    def note(self, event: str, reason: str, **more: Any) -> None:
+        """Adds a line to the history."""
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "event": event,
+            "champion": self.champion,
+            "policy_version": self.about(self.champion)["policy_version"],
+            **more,
+            "reason": reason,
+        }
+        lines = [json.dumps(entry) for entry in [*self.history(), line]]
+        with replace_when_done(self.path / _HISTORY) as draft:
+            draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Returns the history, oldest first."""
+        path = self.path / _HISTORY
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def settle(self) -> None:
+        """Notes what a run did that was killed before it could note it."""
+        told = self.history()
+        noted = max((line.get("version", 0) for line in told), default=0)
+        last = told[-1]["champion"] if told else None
+        if last != self.champion:
+            reason = "the run that made it champion was ended before it noted so"
+            self.note("recovered", reason, version=max(noted, self.champion))
+        elif noted < self.next_number() - 1:
+            reason = "the run that made the version was ended before it could be made champion"
+            self.note("unfinished", reason, version=self.next_number() - 1)
+
+
+def _link(path: Path, target: str) -> None:
+    if path.is_symlink() and os.readlink(path) == target:
+        return
+    draft = path.with_name(f".{path.name}")
+    draft.unlink(missing_ok=True)
+    os.symlink(target, draft)
+    os.replace(draft, path)
+
+
+def _sync(folder: Path, *, whole: bool = True) -> None:
+    """Has the disk hold a folder's names, and all that is in it, before anything points there."""
+    paths = [*(folder.rglob("*") if whole else []), folder]
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,144 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whether a challenger takes the champion's place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
+from oumi_deploy.evaluation.offpolicy import estimate_policy, value_features
+from oumi_deploy.loop.paired import LEAST_GROUPS, figures_of, join, pair
+from oumi_deploy.loop.reviews import are_enough, review_shares, review_weights
+from oumi_deploy.loop.settings import LoopSettings
+from oumi_deploy.policy.policy import DeploymentPolicy
+
+_KINDS = {"rolled_back": "rolled-back", "completed": "other"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What judging came to.
+
+    Attributes:
+        promotes: Whether the challenger is to be champion.
+        reason: Why, or why not, in a sentence.
+        figures: `trusted` and `new`, each as of `figures_of`, and `together`, which decides;
+            `reviewed`, how many of the new ones are labelled; `new_count`, whether they count.
+        log_alone: What the decision log alone says of the challenger; it never decides.
+    """
+
+    promotes: bool
+    reason: str
+    figures: dict[str, Any]
+    log_alone: dict[str, Any]
+
+
+def judge(
+    champion: DeploymentPolicy,
+    challenger: DeploymentPolicy,
+    trusted: Episodes,
+    new: Episodes,
+    settings: LoopSettings,
+) -> Verdict:
+    """Judges both on releases that neither was trained or calibrated on.
+
+    Args:
+        champion: The champion.
+        challenger: The challenger.
+        trusted: Labelled releases of the trusted file.
+        new: New releases held out, labelled or not.
+        settings: What the challenger must show.
+
+    Raises:
+        DeployError: If no trusted release is left, or a column of the state is missing.
+    """
+    if not len(trusted):
+        raise DeployError(
+            "trusted_episodes: all of its groups were trained on: name a file of others"
+        )
+    reviewed = review_shares(new)
+    counts = are_enough(reviewed, settings.least_reviewed)
+    parts = {"trusted": pair(champion, challenger, trusted, np.ones(len(trusted)))}
+    if reviewed:
+        parts["new"] = pair(champion, challenger, new, review_weights(new))
+    figures: dict[str, Any] = {
+        name: figures_of(part, settings.seed) for name, part in parts.items()
+    }
+    if counts:
+        figures["together"] = figures_of(join(list(parts.values())), settings.seed)
+    else:
+        figures["together"] = figures["trusted"]
+    figures |= {"reviewed": reviewed, "new_count": counts}
+    promotes, reason = decide(figures["together"], settings.recall_margin)
+    return Verdict(
+        promotes,
+        "; ".join([reason, *_why_new_does_not_count(reviewed, settings.least_reviewed)]),
+        figures,
+        ask_log(challenger, new, settings.seed),
+    )
+
+
+def decide(figures: Mapping[str, Any], recall_margin: float) -> tuple[bool, str]:
+    """Returns whether figures as of `figures_of` promote, and why.
+
+    Args:
+        figures: The figures of all held-out releases that count.
+        recall_margin: Recall on bad releases, 0..1, that may be lost.
+    """
+    bound = figures["gain"]["lower_bound"]
+    if bound is None:
+        return False, f"{figures['n_groups']} held-out groups, and {LEAST_GROUPS} are the least"
+    if not figures["n_bad"]:
+        return False, "no bad release is held out"
+    before, after = (figures[who]["recall"] for who in ("champion", "challenger"))
+    recall = f"recall on bad releases {before:.3f} before, {after:.3f} after"
+    if after < before - recall_margin:
+        return False, f"{recall}: more than {recall_margin:g} is lost"
+    if bound <= 0:
+        return False, f"the gain's lower bound is {bound:.2f}, not above 0; {recall}"
+    return True, f"the gain's lower bound is {bound:.2f}, above 0; {recall}"
+
+
+def ask_log(policy: DeploymentPolicy, new: Episodes, seed: int) -> dict[str, Any]:
+    """Estimates what a policy earns from the propensities of held-out releases.
+
+    Returns:
+        What `estimate_policy` does, or `{"refused": reason}` where the log cannot tell.
+    """
+    if not len(new):
+        return {"refused": "no new release is held out"}
+    evidence = policy_evidence(policy, new)
+    actions = policy_answers(policy, new, evidence=evidence).actions
+    features = value_features(evidence.q_values, new)
+    try:
+        return estimate_policy(new, actions, policy.rewards, features, seed=seed)
+    except DeployError as error:
+        return {"refused": str(error)}
+
+
+def _why_new_does_not_count(reviewed: Mapping[str, Any], least: float) -> list[str]:
+    if not reviewed:
+        return ["no new release held out is labelled"]
+    return [
+        f"new releases do not count: of {part['n_releases']} {_KINDS[kind]} ones "
+        f"{part['n_labelled']} are labelled, less than {least:g}"
+        for kind, part in reviewed.items()
+        if part["share"] < least
+    ]

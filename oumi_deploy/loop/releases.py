@@ -1,0 +1,170 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The releases of one night: new ones from the log by their side, and the fixed files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes, concatenate, read_episodes
+from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
+from oumi_deploy.episodes.table import read_frame, write_frame
+from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.seen_groups import of_seen_groups
+from oumi_deploy.loop.reviews import are_enough, review_shares, standing_for_all
+from oumi_deploy.loop.settings import LoopSettings
+from oumi_deploy.loop.split import SIDES, Side, group_of, side_of
+from oumi_deploy.serving.log.export import Exported, export_episodes
+
+_NEW = "new.parquet"
+_TRAIN = "train.parquet"
+
+_OR_REVIEW = (
+    ", of two groups or more: name calibration_episodes, or have more of the rolled-back releases "
+    "reviewed"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Releases:
+    """The releases of a night.
+
+    Attributes:
+        exported: What the export came to.
+        train_file: Episode file of the labelled releases to train on.
+        train: The same.
+        calibrate: Labelled releases to calibrate on, the fixed file's and, where enough of them are
+            reviewed, new ones.
+        judge: New releases held out, labelled or not.
+        trusted: Releases of the trusted file, all labelled.
+    """
+
+    exported: Exported
+    train_file: Path
+    train: Episodes
+    calibrate: Episodes
+    judge: Episodes
+    trusted: Episodes
+
+    def lacking(self) -> str | None:
+        """Returns what is missing for a challenger, None if nothing is."""
+        for side, episodes in (("train", self.train), ("calibrate", self.calibrate)):
+            n_good, n_bad = (int((episodes.labels == label).sum()) for label in (GOOD, BAD))
+            if not n_good or not n_bad or (side == "calibrate" and episodes.n_groups < 2):
+                return (
+                    f"{n_good} good and {n_bad} bad releases of {episodes.n_groups} groups to "
+                    f"{side} on: both kinds must be there{_OR_REVIEW * (side == 'calibrate')}"
+                )
+        return None
+
+    def described(self) -> dict[str, Any]:
+        """Returns fingerprints and counts, JSON-able."""
+        sets = {side: getattr(self, side) for side in ("train", "calibrate", "judge", "trusted")}
+        return {name: _described(episodes) for name, episodes in sets.items()}
+
+
+def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Releases:
+    """Exports the new releases and deals them out.
+
+    Args:
+        settings: What the loop was told.
+        log_url: URL of the decision log.
+        since: Unix seconds of the first decision of the oldest release that is new.
+        work: Folder to write to.
+
+    Raises:
+        NothingToExport: If there is no new release.
+        DeployError: If the log or a file cannot be read, or the fixed files share a group.
+    """
+    exported = export_episodes(
+        log_url,
+        work / _NEW,
+        since=since,
+        group=lambda rollout: group_of(rollout, settings),
+        sources=settings.trusted_sources,
+    )
+    trusted = _labelled(read_episodes(settings.trusted_episodes))
+    if not len(trusted):
+        raise DeployError(f"{settings.trusted_episodes}: no episode is labelled")
+    new = read_episodes(work / _NEW)
+    new = new.select(~np.isin(new.groups.astype(str), _names(trusted)))
+    sides = np.array([side_of(str(group), settings) for group in new.groups], dtype=object)
+    dealt: dict[Side, Episodes] = {side: new.select(sides == side) for side in SIDES}
+    train = _labelled(dealt["train"])
+    if len(train):
+        frame = read_frame(work / _NEW)
+        chosen = frame.loc[frame["episode_id"].isin(train.ids.tolist())]
+        write_frame(chosen.reset_index(drop=True), work / _TRAIN)
+    return Releases(
+        exported,
+        work / _TRAIN,
+        train,
+        _to_calibrate_on(dealt["calibrate"], settings, trusted),
+        dealt["judge"],
+        trusted,
+    )
+
+
+def unseen(episodes: Episodes, training_data: Sequence[Mapping[str, Any]]) -> Episodes:
+    """Returns the episodes of groups that none of these policies was trained on.
+
+    Args:
+        episodes: The episodes.
+        training_data: What each policy's file says of its training split.
+    """
+    seen = np.zeros(len(episodes), dtype=bool)
+    for one in training_data:
+        seen |= of_seen_groups(one, episodes)
+    return episodes.select(~seen)
+
+
+def _to_calibrate_on(new: Episodes, settings: LoopSettings, trusted: Episodes) -> Episodes:
+    """Returns the fixed releases, and the new ones where enough of them are reviewed.
+
+    Without what was rolled back, new releases look better than they are, and so would the risk.
+    """
+    enough = are_enough(review_shares(new), settings.least_reviewed)
+    new = standing_for_all(new if enough else new.select(np.zeros(len(new), dtype=bool)))
+    if settings.calibration_episodes is None:
+        return new
+    fixed = _labelled(read_episodes(settings.calibration_episodes))
+    shared = set(_names(fixed)) & set(_names(trusted))
+    if shared:
+        raise DeployError(
+            f"calibration_episodes: {settings.calibration_episodes} and trusted_episodes share "
+            f"{len(shared)} groups, {min(shared)} among them: what judges may not calibrate"
+        )
+    return concatenate([fixed, new])
+
+
+def _labelled(episodes: Episodes) -> Episodes:
+    return episodes.select(episodes.labels != UNKNOWN)
+
+
+def _names(episodes: Episodes) -> list[str]:
+    return [str(group) for group in episodes.groups if group is not None]
+
+
+def _described(episodes: Episodes) -> dict[str, Any]:
+    return {
+        "fingerprint": episodes.fingerprint(),
+        "n_releases": len(episodes),
+        "n_groups": episodes.n_groups,
+        "n_good": int((episodes.labels == GOOD).sum()),
+        "n_bad": int((episodes.labels == BAD).sum()),
+    }
