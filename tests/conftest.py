@@ -17,11 +17,18 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
 
+from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes, episodes_of_frame
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.rewards import Rewards
+from oumi_deploy.problem.state import parse_state
 
 # No test judges times: a busy machine must not fail one.
 settings.register_profile("no deadline", deadline=None)
@@ -57,8 +64,30 @@ def make_episodes() -> Callable[..., Episodes]:
     return episodes_of
 
 
+@pytest.fixture(scope="session")
+def error_policy() -> DeploymentPolicy:
+    """Rolls back from an error rate of 0.4 on; nothing known is worth going on."""
+    one = np.ones(1)
+    return DeploymentPolicy(
+        StateEncoder(parse_state(["error_rate"]), 0 * one, one, 0 * one, one),
+        TableQ(
+            [np.array([0.4])],
+            np.array([[20.0, -30.0], [-150.0, 80.0], [20.0, -30.0]]),
+            np.ones((3, 2)),
+        ),
+        form="sequential",
+        rewards=Rewards(),
+        discount=1.0,
+        training_data={},
+        metrics={},
+        calibration=Calibration(0.0, 1.0),
+    )
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where real systems are required, a test of one that is missing fails."""
     report = yield
     if report.skipped and item.get_closest_marker("real") and os.environ.get("REQUIRE_REAL"):

@@ -16,7 +16,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 from cluster import Cluster
 
@@ -28,17 +28,13 @@ async def serving(cluster: Cluster, services: set[str], port: int) -> AsyncItera
     """Answers scrapes until the block ends."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        # Prometheus ends its connections when it ends, and we ours.
+        with suppress(ConnectionError, asyncio.CancelledError), closing(writer):
             while request := await _next_request(reader):
                 service = request.split()[1].decode("ascii", "replace").strip("/")
                 body = cluster.scrape(service) if service in services else None
                 writer.write(_response(body))
                 await writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
-            # Prometheus ends its connections when it ends, and we ours.
-            pass
-        finally:
-            writer.close()
 
     server = await asyncio.start_server(answer, HOST, port)
     try:

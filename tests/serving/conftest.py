@@ -20,38 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from oumi_deploy import DeploymentPolicy
-from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.qfunctions import TableQ
-from oumi_deploy.problem.encoder import StateEncoder
-from oumi_deploy.problem.rewards import Rewards
-from oumi_deploy.problem.state import parse_state
 from oumi_deploy.serving.app import create_app
 from oumi_deploy.serving.settings import ServiceSettings
 
 
 @pytest.fixture(scope="session")
-def policy() -> DeploymentPolicy:
-    """Rolls back from an error rate of 0.4 on; nothing known is worth going on."""
-    one = np.ones(1)
-    return DeploymentPolicy(
-        StateEncoder(parse_state(["error_rate"]), 0 * one, one, 0 * one, one),
-        TableQ(
-            [np.array([0.4])],
-            np.array([[20.0, -30.0], [-150.0, 80.0], [20.0, -30.0]]),
-            np.ones((3, 2)),
-        ),
-        form="sequential",
-        rewards=Rewards(),
-        discount=1.0,
-        training_data={},
-        metrics={},
-        calibration=Calibration(0.0, 1.0),
-    )
+def policy(error_policy) -> DeploymentPolicy:
+    return error_policy
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_the_events_of_these_tests_are_cdevents(kind):
 
     schema = json.loads((SCHEMAS / f"{kind.replace('.', '')}.json").read_text())
     schema["properties"]["context"]["properties"].pop("links")
-    jsonschema.validate(cdevent(kind), schema)
+    assert list(jsonschema.Draft202012Validator(schema).iter_errors(cdevent(kind))) == []
 
 
 def test_other_events_are_refused_by_name(client):

@@ -31,16 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 import yaml
 
-from oumi_deploy import DeploymentPolicy
-from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.qfunctions import TableQ
-from oumi_deploy.problem.encoder import StateEncoder
-from oumi_deploy.problem.rewards import Rewards
-from oumi_deploy.problem.state import parse_state
 from oumi_deploy.serving.schema import Ask, Outcome
 
 PROGRAMS = Path(__file__).parents[1]
@@ -170,25 +163,6 @@ class Service:
         return httpx.get(f"{self.url}{path}", params=asked, headers=headers).json()
 
 
-def policy() -> DeploymentPolicy:
-    """Rolls back from an error rate of 0.4 on; nothing known is worth going on."""
-    one = np.ones(1)
-    return DeploymentPolicy(
-        StateEncoder(parse_state(["error_rate"]), 0 * one, one, 0 * one, one),
-        TableQ(
-            [np.array([0.4])],
-            np.array([[20.0, -30.0], [-150.0, 80.0], [20.0, -30.0]]),
-            np.ones((3, 2)),
-        ),
-        form="sequential",
-        rewards=Rewards(),
-        discount=1.0,
-        training_data={},
-        metrics={},
-        calibration=Calibration(0.0, 1.0),
-    )
-
-
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -196,10 +170,10 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def service(tokens, tmp_path_factory) -> Iterator[Service]:
+def service(error_policy, tokens, tmp_path_factory) -> Iterator[Service]:
     """Runs `oumi-deploy serve` with tokens."""
     folder = tmp_path_factory.mktemp("service")
-    policy().save(folder / "policy.json")
+    error_policy.save(folder / "policy.json")
     (folder / "tokens").write_text("".join(f"{may} {token}\n" for may, token in tokens.items()))
     port = free_port()
     program = Path(sys.executable).with_name("oumi-deploy")

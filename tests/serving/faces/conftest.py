@@ -49,7 +49,7 @@ class Given:
         self.asked.append((name, started_at))
         if self.is_away:
             raise SourceAway("Prometheus does not answer")
-        return Found(list(self.rows), {}, 60.0)
+        return Found(list(self.rows), {}, reported=True)
 
     async def close(self) -> None:
         """Holds no connections."""
