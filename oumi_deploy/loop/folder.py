@@ -138,7 +138,7 @@ class LoopFolder:
         work = self.path / _WORK
         # What a killed run left; its training may still write, but never again to where we do.
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
+        work.mkdir(exist_ok=True)
         try:
             yield Path(tempfile.mkdtemp(dir=work))
         finally:

@@ -101,8 +101,10 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
     trusted = _labelled(read_episodes(settings.trusted_episodes))
     if not len(trusted):
         raise DeployError(f"{settings.trusted_episodes}: no episode is labelled")
+    fixed = _calibrated_on(settings, trusted)
     new = read_episodes(work / _NEW)
-    new = new.select(~np.isin(new.groups.astype(str), _names(trusted)))
+    # What stands in a fixed file has its side already, whatever the hash of its group says.
+    new = new.select(~np.isin(new.groups.astype(str), _names(trusted) + _names(fixed)))
     sides = np.array([side_of(str(group), settings) for group in new.groups], dtype=object)
     dealt: dict[Side, Episodes] = {side: new.select(sides == side) for side in SIDES}
     train = _labelled(dealt["train"])
@@ -114,7 +116,7 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
         exported,
         work / _TRAIN,
         train,
-        _to_calibrate_on(dealt["calibrate"], settings, trusted),
+        _to_calibrate_on(dealt["calibrate"], settings, fixed),
         dealt["judge"],
         trusted,
     )
@@ -133,15 +135,20 @@ def unseen(episodes: Episodes, training_data: Sequence[Mapping[str, Any]]) -> Ep
     return episodes.select(~seen)
 
 
-def _to_calibrate_on(new: Episodes, settings: LoopSettings, trusted: Episodes) -> Episodes:
+def _to_calibrate_on(new: Episodes, settings: LoopSettings, fixed: Episodes) -> Episodes:
     """Returns the fixed releases, and the new ones where enough of them are reviewed.
 
     Without what was rolled back, new releases look better than they are, and so would the risk.
     """
     enough = are_enough(review_shares(new), settings.least_reviewed)
     new = standing_for_all(new if enough else new.select(np.zeros(len(new), dtype=bool)))
+    return concatenate([fixed, new]) if len(fixed) else new
+
+
+def _calibrated_on(settings: LoopSettings, trusted: Episodes) -> Episodes:
+    """Returns the labelled releases of the fixed file to calibrate on, none without such a file."""
     if settings.calibration_episodes is None:
-        return new
+        return trusted.select(np.zeros(len(trusted), dtype=bool))
     fixed = _labelled(read_episodes(settings.calibration_episodes))
     shared = set(_names(fixed)) & set(_names(trusted))
     if shared:
@@ -149,7 +156,7 @@ def _to_calibrate_on(new: Episodes, settings: LoopSettings, trusted: Episodes) -
             f"calibration_episodes: {settings.calibration_episodes} and trusted_episodes share "
             f"{len(shared)} groups, {min(shared)} among them: what judges may not calibrate"
         )
-    return concatenate([fixed, new])
+    return fixed
 
 
 def _labelled(episodes: Episodes) -> Episodes:

@@ -96,6 +96,11 @@ class Candidate:
         fails = isnan(self.errors) or self.errors > _NOTICED
         return fails and self.control_errors <= _NOTICED
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether neither version shows errors: what fails is not what a neighbour hands on."""
+        return self.errors <= _NOTICED and not self.control_errors > _NOTICED
+
 
 @dataclass(frozen=True)
 class Suspect:
@@ -155,8 +160,8 @@ def judge_window(
 
     A rollout that the policy wants rolled back waits where another release of the window is
     likelier the cause, looks bad itself, and began before this one's trouble did; not where it
-    fails beside an old version that does well, and not for more than `hold_limit` observations
-    running. Where at most one release looks bad, nothing waits.
+    fails beside an old version that does well, or without errors on either version, and not for
+    more than `hold_limit` observations running. Where at most one release looks bad, nothing waits.
 
     Args:
         window: The rollouts, in an order that settles ties.
@@ -167,7 +172,8 @@ def judge_window(
     order = sorted(window, key=lambda c: -scores[c.name])
     held = {}
     for candidate in window:
-        if candidate.decision != _ROLLBACK or candidate.is_its_own or not candidate.can_wait:
+        own = candidate.is_its_own or candidate.is_quiet
+        if candidate.decision != _ROLLBACK or own or not candidate.can_wait:
             continue
         likelier = (s for s in order if scores[s.name] > scores[candidate.name])
         cause = next((s for s in likelier if _can_have_caused(s, candidate)), None)

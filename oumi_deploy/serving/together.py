@@ -62,18 +62,20 @@ class _Seen:
         candidate: How it stands.
         at: When it was asked about, Unix seconds.
         waits_since: Observations that it had when it began to wait; None where it does not.
+        held_since: When it began to wait, Unix seconds, likewise.
     """
 
     candidate: Candidate
     at: float
     waits_since: int | None = None
+    held_since: float | None = None
 
 
 class Windows:
     """The rollouts that were asked about lately; those of one environment are compared."""
 
     def __init__(self, settings: ServiceSettings):
-        self._limit = settings.hold_limit
+        self._limit, self._interval = settings.hold_limit, settings.interval
         # Who waits must find what it waits for, which is asked about no more once it has gone back.
         self._span = (settings.hold_limit + 2) * settings.interval
         self._calls = None if settings.calls is None else read_calls(settings.calls)
@@ -99,7 +101,7 @@ class Windows:
             return entry
         name, n_read = entry.name, len(observations)
         before = self._seen.get(name)
-        seen = self._seen[name] = _look(entry, observations, before)
+        seen = self._seen[name] = self._look(entry, observations, before)
         self._seen.move_to_end(name)
         self._forget(entry.at)
         if entry.preferred != "ROLLBACK":
@@ -107,7 +109,7 @@ class Windows:
         window = [s.candidate for n, s in self._seen.items() if n.environment == name.environment]
         verdict = judge_window(window, self._calls, self._limit)
         waits = name in verdict.held
-        self._seen[name] = _waiting(seen, before, n_read) if waits else _gone_back(seen)
+        self._seen[name] = _waiting(seen, n_read, entry.at) if waits else _gone_back(seen)
         if len(window) > 1:
             entry = replace(entry, suspects=_suspects(verdict, name))
         return _held(entry) if waits else entry
@@ -119,30 +121,42 @@ class Windows:
                 return
             del self._seen[oldest[0]]
 
+    def _look(
+        self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]], before: _Seen | None
+    ) -> _Seen:
+        n_baseline = sum(1 for _ in takewhile(_is_baseline, observations))
+        baseline, _ = _rates(observations, 0, n_baseline)
+        known = [rate for rate in baseline if rate == rate]
+        normal = sum(known) / len(known) if known else nan
+        errors, control = _rates(observations, max(n_baseline, len(observations) - LATELY))
+        old = None if before is None else before.candidate
+        newest = _time(observations, len(observations) - 1, entry.at)
+        started = _time(observations, n_baseline, entry.at)
+        onset = onset_of(None if old is None else old.onset, newest, entry.risk, entry.preferred)
+        candidate = Candidate(
+            name=entry.name,
+            service=entry.name.service,
+            # A caller may send the latest observations only; it began when it began.
+            started=started if old is None else min(started, old.started),
+            onset=onset,
+            risk=entry.risk,
+            errors=rise(errors, normal),
+            control_errors=rise(control, normal),
+            decision=entry.preferred,
+            can_wait=not entry.last and not (old is not None and _went_back(old)),
+            holds=0 if before is None else self._holds(before, len(observations), entry.at),
+        )
+        # A wait lasts as long as the trouble, also over what the policy itself pauses at.
+        waiting = before if before is not None and onset is not None else None
+        since = (None, None) if waiting is None else (waiting.waits_since, waiting.held_since)
+        return _Seen(candidate, entry.at, *since)
 
-def _look(
-    entry: DecisionEntry, observations: Sequence[Mapping[str, Any]], before: _Seen | None
-) -> _Seen:
-    n_baseline = sum(1 for _ in takewhile(_is_baseline, observations))
-    baseline, _ = _rates(observations, 0, n_baseline)
-    known = [rate for rate in baseline if rate == rate]
-    normal = sum(known) / len(known) if known else nan
-    errors, control = _rates(observations, max(n_baseline, len(observations) - LATELY))
-    old = None if before is None else before.candidate
-    newest = _time(observations, len(observations) - 1, entry.at)
-    candidate = Candidate(
-        name=entry.name,
-        service=entry.name.service,
-        started=_time(observations, n_baseline, entry.at),
-        onset=onset_of(None if old is None else old.onset, newest, entry.risk, entry.preferred),
-        risk=entry.risk,
-        errors=rise(errors, normal),
-        control_errors=rise(control, normal),
-        decision=entry.preferred,
-        can_wait=not entry.last and not (old is not None and _went_back(old)),
-        holds=0 if before is None else _holds(before, len(observations)),
-    )
-    return _Seen(candidate, entry.at)
+    def _holds(self, before: _Seen, n_observations: int, now: float) -> int:
+        """Returns for how many observations it waits, by their number or else by the clock."""
+        if before.waits_since is None or before.held_since is None:
+            return 0
+        by_clock = int((now - before.held_since) / self._interval)
+        return max(n_observations - before.waits_since, by_clock)
 
 
 def _is_baseline(observation: Mapping[str, Any]) -> bool:
@@ -162,13 +176,10 @@ def _went_back(candidate: Candidate) -> bool:
     return candidate.decision == "ROLLBACK" and not candidate.can_wait
 
 
-def _holds(before: _Seen, n_observations: int) -> int:
-    return 0 if before.waits_since is None else n_observations - before.waits_since
-
-
-def _waiting(seen: _Seen, before: _Seen | None, n_observations: int) -> _Seen:
-    since = None if before is None else before.waits_since
-    return replace(seen, waits_since=n_observations if since is None else since)
+def _waiting(seen: _Seen, n_observations: int, now: float) -> _Seen:
+    if seen.waits_since is not None:
+        return seen
+    return replace(seen, waits_since=n_observations, held_since=now)
 
 
 def _gone_back(seen: _Seen) -> _Seen:

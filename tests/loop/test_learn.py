@@ -28,8 +28,11 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.seen_groups import group_digests
 from oumi_deploy.loop.folder import LoopFolder
 from oumi_deploy.loop.night import begin, go_back, learn
+from oumi_deploy.loop.releases import gather
 from oumi_deploy.loop.settings import LoopSettings, read_settings
+from oumi_deploy.loop.split import group_of
 from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.serving.log.export import export_episodes
 from oumi_deploy.serving.policies import PolicyFile
 
 
@@ -181,6 +184,25 @@ def test_nothing_that_was_trained_on_judges(loop, make_log, drifted_log, trains,
     with pytest.raises(DeployError, match="trained on"):
         learn(loop, make_log(drifted_log()))
     assert loop.champion == 1
+
+
+def test_nothing_that_is_calibrated_on_judges(loop, make_log, drifted_log, tmp_path):
+    """The fixed file to calibrate on may hold what the log holds too, by the same group names."""
+    settings_file = loop.path / "loop.toml"
+    plain, log = read_settings(loop.path), make_log(drifted_log())
+    whole = tmp_path / "whole.csv"
+    export_episodes(log, whole, group=lambda rollout: group_of(rollout, plain))
+    rows = read_frame(whole)
+    some = sorted(rows["group"].unique())[::2]
+    write_frame(rows.loc[rows["group"].isin(some)].reset_index(drop=True), loop.path / "fixed.csv")
+    settings_file.write_text(settings_file.read_text() + 'calibration_episodes = "fixed.csv"\n')
+    (tmp_path / "work").mkdir()
+    dealt = gather(read_settings(loop.path), log, 0.0, tmp_path / "work")
+    calibrated = set(map(str, dealt.calibrate.groups))
+    assert calibrated & set(map(str, some))
+    for others in (dealt.judge, dealt.train):
+        assert len(others)
+        assert not calibrated & set(map(str, others.groups))
 
 
 def test_an_empty_night_changes_nothing(loop, make_log):

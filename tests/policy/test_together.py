@@ -72,6 +72,13 @@ def test_who_calls_a_release_that_failed_before_is_less_likely_the_cause():
     assert first([caller, replace(callee, onset=180.0)], calls=calls) == "checkout"
 
 
+def test_what_fails_without_errors_waits_for_nobody():
+    leak = replace(DRAGGED, errors=0.0, control_errors=0.0)
+    assert judge_window([CULPRIT, leak]).held == {}
+    assert judge_window([CULPRIT, replace(leak, control_errors=nan)]).held == {}
+    assert judge_window([CULPRIT, replace(leak, control_errors=0.5)]).held
+
+
 def test_waiting_ends():
     assert judge_window([CULPRIT, replace(DRAGGED, holds=9)]).held
     assert not judge_window([CULPRIT, replace(DRAGGED, holds=10)]).held

@@ -132,6 +132,16 @@ def test_the_same_question_again_does_not_use_up_the_wait(serve, culprit):
     assert len({s["id"] for s in said}) == 1
 
 
+def test_a_caller_that_sends_the_latest_only_waits_no_longer(serve, culprit, dragged, monkeypatch):
+    client = serve(hold_limit=3, interval=60.0)
+    culprit(client)
+    now, said = time.time(), []
+    for minute in range(6):
+        monkeypatch.setattr("time.time", lambda minute=minute: now + 60 * minute)
+        said.append(dragged(client, 2)["decision"])
+    assert said == ["PAUSE"] * 3 + ["ROLLBACK"] * 3
+
+
 def test_at_the_last_observation_nothing_waits(serve, culprit, dragged):
     client = serve()
     culprit(client)
