@@ -15,7 +15,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
@@ -95,9 +94,7 @@ def router(engine: Engine) -> APIRouter:
     async def outcomes(rollout: Annotated[Named, Query()]) -> list[dict[str, Any]]:
         """Returns what was said of one rollout."""
         told = await asyncio.to_thread(engine.log.outcomes, name_of(rollout))
-        return [
-            {**asdict(o.name), **{k: v for k, v in asdict(o).items() if k != "name"}} for o in told
-        ]
+        return [vars(o.name) | {k: v for k, v in vars(o).items() if k != "name"} for o in told]
 
     @paths.get("/v1/decisions", responses=WITH_LOG)
     async def decisions(wanted: Annotated[Wanted, Query()]) -> Page:

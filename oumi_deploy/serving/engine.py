@@ -18,7 +18,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from oumi_deploy.errors import DeployError
@@ -99,7 +99,7 @@ class Engine:
             self.monitoring.unlogged.inc()
             told, logged = self._unlogged(question, entry), False
         return Answer.model_construct(
-            **asdict(told.name),
+            **vars(told.name),
             id=told.id,
             at=told.at,
             decision=told.answered,
@@ -181,7 +181,7 @@ class Engine:
         In shadow mode the default that a caller names is part of it: Flagger's hooks differ in
         theirs.
         """
-        asked = [*asdict(question.name).values(), question.face, question.policy.version]
+        asked = [*vars(question.name).values(), question.face, question.policy.version]
         seen = [held.digest.hexdigest(), question.ask.last, holds]
         default = question.ask.default if self.settings.shadow else None
         return hashlib.sha256(json.dumps([*asked, *seen, default]).encode()).hexdigest()[:32]
@@ -207,7 +207,7 @@ class Engine:
         # Said again it is the same; said anew after something else, it is new.
         same = bool(own) and _says(own[-1]) == (outcome.label, outcome.by, outcome.note)
         number = len(own) - same
-        content = [asdict(name), outcome.source, outcome.id or [said, number]]
+        content = [vars(name), outcome.source, outcome.id or [said, number]]
         entry = OutcomeEntry(
             id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
             name=name,

@@ -41,6 +41,7 @@ from oumi_deploy.policy.together import (
 )
 from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
 from oumi_deploy.serving.settings import ServiceSettings
+from oumi_deploy.serving.verdict import confidence_of
 
 HELD = "held_for_culprit"
 """The reason of a PAUSE at which a rollout waits for another one."""
@@ -214,7 +215,7 @@ def _held(entry: DecisionEntry) -> DecisionEntry:
         answered=entry.answered if entry.shadow else PAUSE,
         propensity=1.0,
         explored=False,
-        confidence=max(entry.risk, 1.0 - entry.risk),
+        confidence=confidence_of(PAUSE, entry.risk),
         reasons=[*reasons, HELD],
     )
 
