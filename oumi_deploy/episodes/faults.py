@@ -121,14 +121,14 @@ class Signals:
         errors: Probability that a request fails.
         memory: Share of the memory limit.
         cpu: Share of the CPU limit.
-        health_loss: What is missing from a health score of 1.
+        unready: Share of the pods that are not ready.
         slowdown: Latency above the service's usual one, as share of it.
     """
 
     errors: Array
     memory: Array
     cpu: Array
-    health_loss: Array
+    unready: Array
     slowdown: Array
 
     def add(self, other: "Signals", rows: NDArray[np.intp]) -> None:
@@ -172,13 +172,14 @@ class Cases:
 
 def _error_spike(cases: Cases, severity: Array, memory: Array) -> Signals:
     errors = (cases.since >= 0) * cases.draw(cases.parameters.error_spike_rate) * severity
-    return Signals(errors, 0 * memory, 0.1 * errors, 0.9 * errors, 1.5 * errors)
+    # A pod that answers with errors still answers its probe.
+    return Signals(errors, 0 * memory, 0.1 * errors, 0 * errors, 1.5 * errors)
 
 
 def _error_creep(cases: Cases, severity: Array, memory: Array) -> Signals:
     rate = cases.draw(cases.parameters.error_creep_rate) * severity
     errors = np.maximum(cases.since, 0) / cases.planned * rate
-    return Signals(errors, 0 * memory, 0.1 * errors, 0.9 * errors, 1.5 * errors)
+    return Signals(errors, 0 * memory, 0.1 * errors, 0 * errors, 1.5 * errors)
 
 
 def _memory_leak(cases: Cases, severity: Array, memory: Array) -> Signals:
@@ -271,7 +272,7 @@ def _warm_up(cases: Cases) -> Signals:
     decay = cases.draw(cases.parameters.warm_up_steps)
     cold: Array = np.where(cases.since >= 0, np.exp(-np.maximum(cases.since, 0) / decay), 0)
     errors = cold * cases.draw(cases.parameters.warm_up_rate)
-    return Signals(errors, 0 * cold, cold * cases.draw((0.05, 0.35)), 0.9 * errors, 1.5 * cold)
+    return Signals(errors, 0 * cold, cold * cases.draw((0.05, 0.35)), 0.1 * cold, 1.5 * cold)
 
 
 def _noisy_neighbour(cases: Cases) -> Signals:
@@ -281,7 +282,7 @@ def _noisy_neighbour(cases: Cases) -> Signals:
     during = ((since >= 0) & (since < length)).astype(float)
     errors = during * cases.draw(cases.parameters.noisy_neighbour_rate)
     cpu = during * cases.draw((0.1, 0.35))
-    return Signals(errors, 0 * errors, cpu, 0.9 * errors, during * cases.draw((0.3, 1.5)))
+    return Signals(errors, 0 * errors, cpu, 0.02 * during, during * cases.draw((0.3, 1.5)))
 
 
 def lose_values(metrics: dict[str, Array], disturbed: NDArray[np.bool_], cases: Cases) -> None:

@@ -71,6 +71,7 @@ class ReleaseParameters(FaultParameters):
         base_memory: Usual memory use, as share of the limit.
         base_cpu: Usual CPU use, as share of the limit.
         base_latency: Usual latency in seconds (> 0).
+        base_unready: Share 0..1 of pods that are usually not ready.
 
     Raises:
         DeployError: If a value is outside its range; the message names the field.
@@ -86,6 +87,7 @@ class ReleaseParameters(FaultParameters):
     base_memory: Pair = field(default=(0.35, 0.6), metadata=within(0, 1))
     base_cpu: Pair = field(default=(0.2, 0.42), metadata=within(0, 1))
     base_latency: Pair = field(default=(0.03, 0.5), metadata=within(1e-6, 1e6))
+    base_unready: Pair = field(default=(0.0002, 0.004), metadata=within(1e-9, 1))
 
     def __post_init__(self) -> None:
         for parameter in dataclasses.fields(self):
@@ -141,6 +143,7 @@ class _Plan:
     memory: Array
     cpu: Array
     latency: Array
+    unready: Array
     noise: Array  # factor on all noise
 
 
@@ -182,6 +185,7 @@ def _plan_releases(parameters: ReleaseParameters, rng: np.random.Generator) -> _
         memory=rng.uniform(*parameters.base_memory, column)[train] + rng.normal(0, 0.02, column),
         cpu=rng.uniform(*parameters.base_cpu, column)[train] + rng.normal(0, 0.02, column),
         latency=_log_uniform(rng, parameters.base_latency, column)[train],
+        unready=_log_uniform(rng.spawn(1)[0], parameters.base_unready, column)[train],
         noise=rng.uniform(0.6, 1.6, (len(of_train), 1))[train],
     )
 
@@ -196,27 +200,34 @@ def _version_signals(plan: _Plan, load: Array, rng: np.random.Generator) -> Sign
         errors=plan.errors * np.exp(noise(0.25)),
         memory=plan.memory + noise(0.012),
         cpu=plan.cpu * load + noise(0.025),
-        health_loss=0.015 + noise(0.006),
+        unready=plan.unready * np.exp(noise(0.25)),
         slowdown=0.3 * (load - 1) + noise(0.06),
     )
 
 
 def _metrics(
-    plan: _Plan, signals: Signals, traffic: Array, rng: np.random.Generator
+    plan: _Plan, signals: Signals, traffic: Array, pods: Array, rng: np.random.Generator
 ) -> dict[str, Array]:
-    """What is measured of one version that gets `traffic` requests on average."""
+    """What is measured of one version whose pods get `traffic` requests on average."""
     requests = rng.poisson(traffic)
     failed = rng.binomial(requests, np.clip(signals.errors, 0, 0.99))
     error_rate: Array = np.full(traffic.shape, np.nan)
     np.divide(failed, requests, out=error_rate, where=requests > 0)
+    # From a stream of its own: how pods are probed does not change what requests met.
+    unready = rng.spawn(1)[0].binomial(pods.astype(int), np.clip(signals.unready, 0, 1))
     measured: dict[str, Array] = {
         "latency": plan.latency * np.maximum(1 + signals.slowdown, 0.2),
         "memory_usage": np.maximum(signals.memory, 0.01),
         "cpu_usage": np.clip(signals.cpu, 0.01, 1.05),
-        "health_score": np.clip(1 - signals.health_loss, 0, 1),
+        "health_score": 1 - unready / pods,
     }
     rounded = {name: np.round(values, 5) for name, values in measured.items()}
     return {"requests": requests.astype(float), "error_rate": error_rate} | rounded
+
+
+def _pods(plan: _Plan, share: Array) -> Array:
+    """The pods that run a version which has a share of the traffic, at least one."""
+    return np.maximum(np.ceil(plan.pods * share), 1)
 
 
 def _observe(
@@ -238,9 +249,10 @@ def _observe(
     gaps = add_faults(new, plan.fault, cases)
 
     traffic = plan.traffic * load * (parameters.interval_seconds / 60)
-    metrics = _metrics(plan, new, traffic * np.where(since_canary < 0, 1, share), rng)
-    metrics["n_pods"] = np.maximum(np.ceil(plan.pods * np.where(share > 0, share, 1)), 1)
-    control = _metrics(plan, old, traffic * (1 - share), rng)
+    on_new = np.where(since_canary < 0, 1, share)
+    pods = _pods(plan, on_new)
+    metrics = _metrics(plan, new, traffic * on_new, pods, rng) | {"n_pods": pods}
+    control = _metrics(plan, old, traffic * (1 - share), _pods(plan, 1 - share), rng)
     del control["requests"]
     for values in metrics.values():
         values[gaps] = np.nan

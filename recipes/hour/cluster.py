@@ -66,7 +66,7 @@ class _Usage:
     errors: float
     memory: float
     cpu: float
-    health_loss: float
+    unready: float
 
 
 class Cluster:
@@ -126,7 +126,7 @@ class Cluster:
     def _run(self, version: Version, usage: _Usage, per_minute: float, minutes: float) -> None:
         version.serve(per_minute * minutes, usage.errors, self._rng)
         seconds = minutes * self._clock.minute
-        version.work(seconds, usage.cpu, usage.memory, usage.health_loss)
+        version.work(seconds, usage.cpu, usage.memory, usage.unready)
 
     def _text(self, mine: _Deployment, now: float) -> str | None:
         column = column_of(now - mine.began)
@@ -148,7 +148,7 @@ class Cluster:
             usage.errors + more.errors,
             usage.memory + more.memory,
             usage.cpu + more.cpu,
-            usage.health_loss + more.health_loss,
+            usage.unready + more.unready,
         )
 
     def _passed_on(self, callee: str, now: float) -> float:
@@ -165,9 +165,9 @@ def _usage(signals: Signals, column: int) -> _Usage:
         errors=float(signals.errors[column]),
         memory=float(signals.memory[column]),
         cpu=float(signals.cpu[column]),
-        health_loss=float(signals.health_loss[column]),
+        unready=float(signals.unready[column]),
     )
 
 
 def _plus(usage: _Usage, errors: float) -> _Usage:
-    return _Usage(usage.errors + errors, usage.memory, usage.cpu, usage.health_loss)
+    return _Usage(usage.errors + errors, usage.memory, usage.cpu, usage.unready)

@@ -110,7 +110,7 @@ def natural_signals(services: Sequence[Service], minutes: int, rng: np.random.Ge
         errors=usual("errors") * np.exp(noise(0.25)),
         memory=usual("memory") + noise(0.012),
         cpu=usual("cpu") + noise(0.025),
-        health_loss=noise(0.0),
+        unready=noise(0.0),
         slowdown=noise(0.06),
     )
 

@@ -54,11 +54,11 @@ class Version:
         self.failed += failed
         self.succeeded += arrived - failed
 
-    def work(self, seconds: float, cpu: float, memory: float, health_loss: float) -> None:
+    def work(self, seconds: float, cpu: float, memory: float, unready: float) -> None:
         """Works for some seconds, with shares of the limits, and a share of pods not ready."""
         self.cpu_seconds += seconds * min(max(cpu, 0.01), 1.05) * _CPU_LIMIT
         self.memory[:] = max(memory, 0.01) * _MEMORY_LIMIT
-        self.ready[:] = np.arange(PODS) >= round(PODS * health_loss)
+        self.ready[:] = np.arange(PODS) >= round(PODS * unready)
 
     def lines(self) -> Iterator[str]:
         """Yields the samples in Prometheus' text format."""

@@ -117,6 +117,12 @@ def test_a_warm_up_that_heals_is_never_rolled_back(neural, spike):
     assert "ROLLBACK" not in answers(neural, [*before(), *spike, *[well()] * 15])
 
 
+def test_errors_are_rolled_back_though_every_pod_is_ready(neural):
+    control = {f"control_{name}": value for name, value in well().items()}
+    failing = well(error_rate=0.08, health_score=1.0, **control)
+    assert answers(neural, before() + [failing] * 10)[-1] == "ROLLBACK"
+
+
 @pytest.mark.parametrize("steps", [10, 20, 30])
 def test_a_memory_leak_is_rolled_back_before_its_limit(neural, steps):
     rows = [well(memory_usage=0.5 + 0.5 * i / steps) for i in range(steps)]
