@@ -17,6 +17,6 @@ oumi-deploy generate --count 2000 --seed 3 --out $run/releases.parquet --overwri
 oumi-deploy evaluate --policy $run/deployment_policy_model.json --episodes $run/releases.parquet \
   --per-observation
 oumi-deploy figures --run $run --episodes $run/releases.parquet --per-observation \
-  --features error_rate health_score --overwrite
+  --features error_rate memory_usage --overwrite
 echo '[{"error_rate": 0.15, "memory_usage": 0.85, "cpu_usage": 0.75, "health_score": 0.6}]' |
   oumi-deploy decide --policy $run/deployment_policy_model.json
