@@ -29,16 +29,8 @@ from oumi_deploy.evaluation.evaluate import last_observations
 from oumi_deploy.evaluation.metrics import Metric, drawn_sets, make_metric
 from oumi_deploy.evaluation.scoring import Scores
 from oumi_deploy.policy.answers import ANSWERS, PAUSED, Answers
-from oumi_deploy.policy.together import (
-    HOLD_LIMIT,
-    LATELY,
-    Calls,
-    Candidate,
-    Verdict,
-    judge_window,
-    onset_of,
-    rise,
-)
+from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
+from oumi_deploy.policy.together import HOLD_LIMIT, Calls, Verdict, judge_window
 from oumi_deploy.problem.rewards import Action
 
 ERRORS = "error_rate"
@@ -163,7 +155,7 @@ class _Group:
             errors=rise(self._errors[lately].tolist(), self._baselines[i]),
             control_errors=rise(self._control[lately].tolist(), self._baselines[i]),
             decision=word,
-            can_wait=not self._is_last[decision],
+            is_last=bool(self._is_last[decision]),
             holds=0 if before is None else before.holds,
         )
 
@@ -175,7 +167,7 @@ class _Group:
             self.wanted = True
             if not waits:
                 self._over.add(i)
-                self._window[i] = replace(candidate, can_wait=False)
+                self._window[i] = replace(candidate, gone_back=True)
 
 
 def _baseline(episodes: Episodes, i: int) -> float:

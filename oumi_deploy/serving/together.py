@@ -28,17 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
 from oumi_deploy.policy.observation import read_metrics, read_time
 from oumi_deploy.policy.pauses import PAUSE
-from oumi_deploy.policy.together import (
-    LATELY,
-    Calls,
-    Candidate,
-    Verdict,
-    judge_window,
-    onset_of,
-    rise,
-)
+from oumi_deploy.policy.together import Calls, Verdict, judge_window
 from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
 from oumi_deploy.serving.settings import ServiceSettings
 from oumi_deploy.serving.verdict import confidence_of
@@ -144,7 +137,8 @@ class Windows:
             errors=rise(errors, normal),
             control_errors=rise(control, normal),
             decision=entry.preferred,
-            can_wait=not entry.last and not (old is not None and _went_back(old)),
+            is_last=entry.last,
+            gone_back=old is not None and old.gone_back,
             holds=0 if before is None else self._holds(before, len(observations), entry.at),
         )
         # A wait lasts as long as the trouble, also over what the policy itself pauses at.
@@ -173,10 +167,6 @@ def _rates(
     return [new for (new,), _ in pairs], [old for _, (old,) in pairs]
 
 
-def _went_back(candidate: Candidate) -> bool:
-    return candidate.decision == "ROLLBACK" and not candidate.can_wait
-
-
 def _waiting(seen: _Seen, n_observations: int, now: float) -> _Seen:
     if seen.waits_since is not None:
         return seen
@@ -184,7 +174,7 @@ def _waiting(seen: _Seen, n_observations: int, now: float) -> _Seen:
 
 
 def _gone_back(seen: _Seen) -> _Seen:
-    return replace(seen, candidate=replace(seen.candidate, can_wait=False))
+    return replace(seen, candidate=replace(seen.candidate, gone_back=True))
 
 
 def _time(observations: Sequence[Mapping[str, Any]], i: int, now: float) -> float:

@@ -20,7 +20,8 @@ from math import isnan, nan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oumi_deploy.policy.together import Candidate, judge_window, onset_of, rise
+from oumi_deploy.policy.candidates import Candidate, onset_of, rise
+from oumi_deploy.policy.together import HOLD_LIMIT, judge_window
 
 # A catalogue broken by its release, and a checkout that calls it: old version and new one alike.
 CULPRIT = Candidate("catalogue", "catalogue", 0.0, 60.0, 0.95, 0.45, 0.0, "ROLLBACK")
@@ -43,6 +44,25 @@ def test_a_release_whose_old_version_fails_as_well_waits_for_the_one_that_fails_
 
 def test_the_one_whose_old_version_fails_as_well_is_not_first_even_at_the_higher_risk():
     assert first([replace(DRAGGED, risk=0.95), replace(CULPRIT, risk=0.7)]) == "catalogue"
+
+
+def test_one_that_fails_alone_is_likelier_than_any_whose_old_version_fails_too():
+    # Of two requests one failed at the old version: half, and yet no fault of the new one's.
+    loud = replace(DRAGGED, risk=0.99, errors=1.0, control_errors=0.3)
+    silent = replace(CULPRIT, risk=0.55, errors=nan)
+    verdict = judge_window([loud, silent])
+    assert verdict.ranking[0].name == "catalogue"
+    assert verdict.held == {"checkout": "catalogue"}
+    assert "old version fails too, but less" in verdict.ranking[1].sentence
+    # Not where that one began after the trouble, or looks well.
+    for innocent in (replace(silent, started=180.0), replace(silent, onset=None)):
+        assert first([loud, innocent]) == "checkout"
+
+
+def test_releases_of_one_service_do_not_wait_for_each_other():
+    first_try = replace(CULPRIT, service="checkout", gone_back=True)
+    assert judge_window([first_try, DRAGGED]).held == {}
+    assert judge_window([first_try, DRAGGED, CULPRIT]).held == {"checkout": "catalogue"}
 
 
 def test_two_that_fail_beside_old_versions_that_do_well_both_go_back():
@@ -83,11 +103,43 @@ def test_waiting_ends():
     assert judge_window([CULPRIT, replace(DRAGGED, holds=9)]).held
     assert not judge_window([CULPRIT, replace(DRAGGED, holds=10)]).held
     assert not judge_window([CULPRIT, DRAGGED], hold_limit=0).held
-    assert not judge_window([CULPRIT, replace(DRAGGED, can_wait=False)]).held
+    assert not judge_window([CULPRIT, replace(DRAGGED, is_last=True)]).held
+    assert not judge_window([CULPRIT, replace(DRAGGED, gone_back=True)]).held
 
 
 def test_one_that_has_gone_back_is_still_waited_for():
-    assert judge_window([DRAGGED, replace(CULPRIT, can_wait=False)]).held
+    assert judge_window([DRAGGED, replace(CULPRIT, gone_back=True)]).held
+
+
+def test_who_reads_a_suspect_learns_how_long_it_waits_and_who_has_gone_back():
+    def said(holds):
+        window = [replace(CULPRIT, gone_back=True), replace(DRAGGED, holds=holds)]
+        return [suspect.sentence for suspect in judge_window(window).ranking]
+
+    assert said(2)[0].endswith("; it was told to go back")
+    assert said(2)[1].endswith("; it waits, observation 3 of at most 10")
+    assert said(10)[1].endswith("; it has waited for 10 observations, and may no longer")
+
+
+def test_two_that_look_worse_than_each_other_in_turns_wait_no_longer_than_any():
+    # Asked about one after the other, as both recover: each time the other looks worse.
+    window = {name: replace(DRAGGED, name=name, service=name) for name in ("cart", "checkout")}
+    told = []
+    for i in range(2 * HOLD_LIMIT + 3):
+        name = ("cart", "checkout")[i % 2]
+        holds = told.count((name, "waits"))
+        window[name] = replace(window[name], risk=0.95 - 0.01 * i, holds=holds)
+        held = judge_window(list(window.values())).held
+        told.append((name, "waits" if name in held else "goes"))
+    assert told[2 : 2 * HOLD_LIMIT].count(("cart", "waits")) == HOLD_LIMIT - 1
+    assert told[-1] == ("cart", "goes")
+
+
+def test_of_two_that_may_each_have_dragged_the_other_down_one_goes_at_its_next_look():
+    one, other = replace(DRAGGED, risk=0.9), replace(DRAGGED, name="b", service="cart", risk=0.8)
+    assert judge_window([one, other]).held == {"b": "checkout"}
+    turned = replace(one, risk=0.7, holds=1)
+    assert "b" not in judge_window([turned, replace(other, holds=1)]).held
 
 
 def test_an_error_rate_rises_above_its_baseline_and_never_falls_below_it():
@@ -122,7 +174,8 @@ def windows(draw, decisions=("CONTINUE", "PAUSE", "ROLLBACK")):
             errors=draw(reported),
             control_errors=draw(reported),
             decision=word,
-            can_wait=draw(st.booleans()),
+            is_last=draw(st.booleans()),
+            gone_back=draw(st.booleans()),
             holds=draw(st.integers(0, 12)),
         )
 
