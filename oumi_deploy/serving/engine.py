@@ -98,6 +98,7 @@ class Engine:
         except LogUnavailable:
             self.monitoring.unlogged.inc()
             told, logged = self._unlogged(question, entry), False
+        self.windows.note(told, n_read)
         return Answer.model_construct(
             **vars(told.name),
             id=told.id,

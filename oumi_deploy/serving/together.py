@@ -39,6 +39,9 @@ from oumi_deploy.serving.verdict import confidence_of
 HELD = "held_for_culprit"
 """The reason of a PAUSE at which a rollout waits for another one."""
 
+HELD_TOO_LONG = "held_too_long"
+"""The reason of a ROLLBACK that stands because the rollout has waited as long as it may."""
+
 MOST_SIDE_BY_SIDE = 500
 """Rollouts that are remembered to compare: those that were asked about latest."""
 
@@ -86,27 +89,45 @@ class Windows:
 
         Returns:
             The entry; where it prefers ROLLBACK and is not alone, with the suspects of the
-            window; and as a PAUSE where it waits for one of them.
+            window; and as a PAUSE where it waits for one of them. What of it was told in the end,
+            `note` takes in.
 
         Raises:
             DeployError: If an error rate or a time is none.
         """
         if entry.asked_by == "kayenta":  # Its windows are over: nothing is under way beside them.
             return entry
-        name, n_read = entry.name, len(observations)
-        before = self._seen.get(name)
-        seen = self._seen[name] = self._look(entry, observations, before)
+        name = entry.name
+        seen = self._seen[name] = self._look(entry, observations, self._seen.get(name))
         self._seen.move_to_end(name)
         self._forget(entry.at)
         if entry.preferred != "ROLLBACK":
             return entry
         window = [s.candidate for n, s in self._seen.items() if n.environment == name.environment]
         verdict = judge_window(window, self._calls, self._limit)
-        waits = name in verdict.held
-        self._seen[name] = _waiting(seen, n_read, entry.at) if waits else _gone_back(seen)
         if len(window) > 1:
             entry = replace(entry, suspects=_suspects(verdict, name))
-        return _held(entry) if waits else entry
+        if name in verdict.held:
+            return _held(entry)
+        waited = seen.waits_since is not None and seen.candidate.holds >= self._limit
+        return replace(entry, reasons=[*entry.reasons, HELD_TOO_LONG]) if waited else entry
+
+    def note(self, told: DecisionEntry, n_observations: int) -> None:
+        """Takes in what a caller was told: whether its rollout waits from now on, or goes back.
+
+        Args:
+            told: What was logged and answered; a PAUSE where exploration, or a log that is away,
+                has turned a ROLLBACK into one.
+            n_observations: Observations that it rests on, 1 or more.
+        """
+        seen = self._seen.get(told.name)
+        if seen is None or told.asked_by == "kayenta":
+            return
+        if HELD in told.reasons and seen.waits_since is None:
+            seen = replace(seen, waits_since=n_observations, held_since=told.at)
+        elif told.decision == "ROLLBACK":
+            seen = replace(seen, candidate=replace(seen.candidate, gone_back=True))
+        self._seen[told.name] = seen
 
     def _forget(self, now: float) -> None:
         while True:
@@ -138,7 +159,7 @@ class Windows:
             control_errors=rise(control, normal),
             decision=entry.preferred,
             is_last=entry.last,
-            gone_back=old is not None and old.gone_back,
+            gone_back=onset is not None and old is not None and old.gone_back,
             holds=0 if before is None else self._holds(before, len(observations), entry.at),
         )
         # A wait lasts as long as the trouble, also over what the policy itself pauses at.
@@ -165,16 +186,6 @@ def _rates(
     chosen = observations[start:stop]
     pairs = [read_metrics(o, _ERRORS, start + i + 1) for i, o in enumerate(chosen)]
     return [new for (new,), _ in pairs], [old for _, (old,) in pairs]
-
-
-def _waiting(seen: _Seen, n_observations: int, now: float) -> _Seen:
-    if seen.waits_since is not None:
-        return seen
-    return replace(seen, waits_since=n_observations, held_since=now)
-
-
-def _gone_back(seen: _Seen) -> _Seen:
-    return replace(seen, candidate=replace(seen.candidate, gone_back=True))
 
 
 def _time(observations: Sequence[Mapping[str, Any]], i: int, now: float) -> float:

@@ -26,6 +26,7 @@ _REASONS = {
     "last_observation": "no later observation will come",
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
     "held_for_culprit": "another release is likelier the cause",
+    "held_too_long": "it has waited for another release as long as it may",
     "telemetry_unavailable": "the telemetry cannot be collected",
     "log_unavailable": "the decision log cannot be written",
     "explored": "a rollback was held by chance, to learn what would follow; a person or the caller "
@@ -35,14 +36,19 @@ _REASONS = {
 
 def message(entry: DecisionEntry, detail: str = "") -> str:
     """Returns what was decided, how risky the release looks, and why, in one sentence."""
-    why = "; ".join(_REASONS.get(reason, reason) for reason in entry.reasons)
-    cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
-    if cause is not None:
-        why += f", {cause['service']} {cause['version']}".rstrip()
+    why = "; ".join(_told(reason, entry) for reason in entry.reasons)
     because = f": {why}" if why else ""
     shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
     more = f" ({detail})" if detail else ""
     return f"{entry.decision}, risk {entry.risk:.0%}{because}{more}{shadow}"
+
+
+def _told(reason: str, entry: DecisionEntry) -> str:
+    text = _REASONS.get(reason, reason)
+    cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
+    if reason != "held_for_culprit" or cause is None:
+        return text
+    return f"{text}, {cause['service']} {cause['version']}".rstrip()
 
 
 def summed_up(notes: Sequence[str]) -> str:

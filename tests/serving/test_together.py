@@ -19,7 +19,8 @@ import time
 import pytest
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
+from oumi_deploy.serving.log.entries import DecisionEntry, LogUnavailable, RolloutName
+from oumi_deploy.serving.log.writer import DecisionLog
 from oumi_deploy.serving.settings import ServiceSettings
 from oumi_deploy.serving.together import Windows, read_calls
 
@@ -70,7 +71,11 @@ def culprit(decide):
 @pytest.fixture
 def dragged(decide):
     """Fails as its old version does, for `n` minutes."""
-    return lambda client, n=2, **more: decide(client, "checkout", [0.6] * n, [0.6] * n, **more)
+
+    def ask(client, n=2, rates=0.6, **more):
+        return decide(client, "checkout", [rates] * n, [rates] * n, **more)
+
+    return ask
 
 
 @pytest.fixture
@@ -140,6 +145,87 @@ def test_a_caller_that_sends_the_latest_only_waits_no_longer(serve, culprit, dra
         monkeypatch.setattr("time.time", lambda minute=minute: now + 60 * minute)
         said.append(dragged(client, 2)["decision"])
     assert said == ["PAUSE"] * 3 + ["ROLLBACK"] * 3
+
+
+def test_who_reads_of_a_wait_learns_of_whom_how_long_and_how_it_ended(serve, culprit, dragged):
+    client = serve(hold_limit=2)
+    culprit(client)
+    waits, _, goes = (dragged(client, n) for n in (2, 3, 4))
+    assert waits["message"].endswith(": another release is likelier the cause, catalogue 2")
+    assert "observation 1 of at most 2" in waits["suspects"][1]["sentence"]
+    assert "was told to go back" in waits["suspects"][0]["sentence"]
+    assert goes["reasons"] == ["held_too_long"]
+    assert goes["message"].endswith(": it has waited for another release as long as it may")
+
+
+def test_a_wait_ends_when_the_other_one_looks_well_again(serve, culprit, decide, dragged):
+    client = serve()
+    decide(client, "catalogue", [0.9] * 2, [0.0] * 2)
+    assert dragged(client, 2)["decision"] == "PAUSE"
+    well = decide(client, "catalogue", [0.0] * 9, [0.0] * 9)
+    assert well["risk"] < 0.5
+    said = dragged(client, 3)
+    assert (said["decision"], said["reasons"]) == ("ROLLBACK", [])
+
+
+def test_a_wait_for_one_that_nobody_asks_about_any_more_ends(serve, culprit, dragged, monkeypatch):
+    client = serve(hold_limit=5)
+    now, said = time.time(), []
+    culprit(client)
+    for minute in range(1, 9):
+        monkeypatch.setattr("time.time", lambda minute=minute: now + 60 * minute)
+        said.append(dragged(client, minute)["decision"])
+    assert said == ["PAUSE"] * 5 + ["ROLLBACK"] * 3
+
+
+def test_rollouts_of_one_service_do_not_wait_for_each_other(serve, decide):
+    client = serve()
+    # Neither has an old version left; the second is as bad, and surer of nothing but itself.
+    for more in ({"environment": "one"}, {"environment": "two"}, {"rollout": "a"}):
+        decide(client, "catalogue", [0.9] * 3, [0.0] * 3, **more)
+        said = decide(client, "catalogue", [0.6] * 3, [0.6] * 3, **{**more, "version": "3"})
+        assert said["decision"] == "ROLLBACK"
+
+
+def test_one_service_in_two_environments_stands_twice(serve, culprit, dragged):
+    client = serve()
+    dragged(client, 1, environment="staging", rates=0.0)
+    culprit(client, environment="staging")
+    assert dragged(client, environment="staging")["decision"] == "PAUSE"
+    assert dragged(client, environment="production")["decision"] == "ROLLBACK"
+    assert dragged(client, 3, environment="staging")["decision"] == "PAUSE"
+
+
+def test_who_was_told_to_pause_by_chance_has_not_gone_back(serve, culprit, dragged):
+    client = serve(explore=0.99, seed=1)
+    assert dragged(client)["reasons"] == ["explored"]
+    culprit(client)
+    assert dragged(client, 3)["reasons"] == ["held_for_culprit"]
+
+
+def test_whose_rollback_could_not_be_logged_has_not_gone_back(serve, culprit, dragged, monkeypatch):
+    async def away(*_):
+        raise LogUnavailable("away")
+
+    client = serve()
+    with monkeypatch.context() as patched:
+        patched.setattr(DecisionLog, "record", away)
+        assert dragged(client)["reasons"] == ["log_unavailable"]
+    culprit(client)
+    assert dragged(client, 3)["reasons"] == ["held_for_culprit"]
+    with monkeypatch.context() as patched:
+        patched.setattr(DecisionLog, "record", away)
+        said = dragged(client, 4)["message"]
+    assert "likelier the cause, catalogue 2; the decision log cannot be written" in said
+
+
+def test_who_has_gone_back_and_looked_well_since_may_wait_again(serve, culprit, decide, dragged):
+    client = serve()
+    assert dragged(client)["decision"] == "ROLLBACK"
+    culprit(client)
+    assert dragged(client, 3)["decision"] == "ROLLBACK"
+    assert decide(client, "checkout", [0.0] * 9, [0.0] * 9)["decision"] == "CONTINUE"
+    assert dragged(client, 4)["decision"] == "PAUSE"
 
 
 def test_at_the_last_observation_nothing_waits(serve, culprit, dragged):
