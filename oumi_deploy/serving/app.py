@@ -86,6 +86,7 @@ def _source(settings: ServiceSettings) -> Source | None:
 def _lifespan(engine: Engine) -> Callable[[FastAPI], Any]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await engine.recall.once()
         watching = asyncio.create_task(_watch(engine))
         try:
             yield

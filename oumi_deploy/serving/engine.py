@@ -33,6 +33,7 @@ from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 from oumi_deploy.serving.monitoring import Monitoring
 from oumi_deploy.serving.observing import Observer, Question
 from oumi_deploy.serving.policies import PolicyFile
+from oumi_deploy.serving.recall import Recall
 from oumi_deploy.serving.schema import Answer, Ask, Named, Noted, Outcome
 from oumi_deploy.serving.settings import Face, ServiceSettings
 from oumi_deploy.serving.sources import Source
@@ -54,6 +55,7 @@ class Engine:
         monitoring: The service's own counters.
         held: The rollouts under way.
         windows: How they stand beside each other.
+        recall: What the log remembers of that from before the start.
     """
 
     def __init__(self, settings: ServiceSettings, log: DecisionLog, source: Source | None):
@@ -63,6 +65,7 @@ class Engine:
         self.held = HeldRollouts()
         self.windows = Windows(settings)
         self._observer = Observer(settings.interval, log, self.held, source, self.monitoring)
+        self.recall = Recall(log, self.windows)
         self._refreshing = asyncio.Lock()
 
     async def decide(self, ask: Ask, face: Face = "api") -> Answer:
@@ -73,6 +76,7 @@ class Engine:
                 nowhere to collect them.
         """
         started = time.perf_counter()
+        await self.recall.once()
         question = Question(ask, face, name_of(ask), self.policies.current, time.time())
         seen = await self._observer.see(question)
         held, kept = self.held.bring_up_to(question.name, question.policy, seen.observations)

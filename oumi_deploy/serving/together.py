@@ -14,24 +14,25 @@
 
 """The rollouts under way side by side: one may wait while another is likelier the cause.
 
-They are remembered in memory only. After a restart a window fills again with the next questions,
-and trouble counts from then.
+They are remembered in memory. What the log says was told of them lately fills it after a restart:
+else a release that was dragged down would be rolled back as soon as the one that did it, which
+nobody asks about any more, is forgotten.
 """
 
-import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from math import nan
-from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
 from oumi_deploy.policy.observation import read_metrics, read_time
 from oumi_deploy.policy.pauses import PAUSE
-from oumi_deploy.policy.together import Calls, Verdict, judge_window
+from oumi_deploy.policy.together import Verdict, judge_window
+from oumi_deploy.serving.calls import read_calls
 from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
 from oumi_deploy.serving.settings import ServiceSettings
 from oumi_deploy.serving.verdict import confidence_of
@@ -78,6 +79,33 @@ class Windows:
         self._calls = None if settings.calls is None else read_calls(settings.calls)
         self._seen: OrderedDict[RolloutName, _Seen] = OrderedDict()
 
+    @property
+    def memory(self) -> float:
+        """Seconds for which a decision matters to later ones, 0 where no rollout ever waits."""
+        # A rollout that is remembered may have been in trouble for as long before.
+        return 2.0 * self._span if self._limit else 0.0
+
+    def recall(
+        self, told: Iterable[tuple[DecisionEntry, Sequence[Mapping[str, Any]]]], now: float
+    ) -> None:
+        """Takes in what was told before the service was started.
+
+        What was asked about since then is known already, and newer.
+
+        Args:
+            told: Decisions, oldest first, each with the observations that it rests on.
+            now: Unix seconds.
+        """
+        known = set(self._seen)
+        for entry, observations in told:
+            if entry.name not in known and entry.asked_by != "kayenta":
+                # What is no observation now, was one to the version that logged it.
+                with suppress(DeployError):
+                    self._see(entry, observations)
+                    self.note(entry, len(observations))
+        self._seen = OrderedDict(sorted(self._seen.items(), key=lambda named: named[1].at))
+        self._forget(now)
+
     def settle(
         self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]]
     ) -> DecisionEntry:
@@ -97,10 +125,7 @@ class Windows:
         """
         if entry.asked_by == "kayenta":  # Its windows are over: nothing is under way beside them.
             return entry
-        name = entry.name
-        seen = self._seen[name] = self._look(entry, observations, self._seen.get(name))
-        self._seen.move_to_end(name)
-        self._forget(entry.at)
+        name, seen = entry.name, self._see(entry, observations)
         if entry.preferred != "ROLLBACK":
             return entry
         window = [s.candidate for n, s in self._seen.items() if n.environment == name.environment]
@@ -129,12 +154,19 @@ class Windows:
             seen = replace(seen, candidate=replace(seen.candidate, gone_back=True))
         self._seen[told.name] = seen
 
+    def _see(self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]]) -> _Seen:
+        seen = self._look(entry, observations, self._seen.get(entry.name))
+        self._seen[entry.name] = seen
+        self._seen.move_to_end(entry.name)
+        self._forget(entry.at)
+        return seen
+
     def _forget(self, now: float) -> None:
-        while True:
-            oldest = next(iter(self._seen.items()))
-            if oldest[1].at >= now - self._span and len(self._seen) <= MOST_SIDE_BY_SIDE:
+        while self._seen:
+            name, oldest = next(iter(self._seen.items()))
+            if oldest.at >= now - self._span and len(self._seen) <= MOST_SIDE_BY_SIDE:
                 return
-            del self._seen[oldest[0]]
+            del self._seen[name]
 
     def _look(
         self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]], before: _Seen | None
@@ -219,23 +251,3 @@ def _held(entry: DecisionEntry) -> DecisionEntry:
         confidence=confidence_of(PAUSE, entry.risk),
         reasons=[*reasons, HELD],
     )
-
-
-def read_calls(path: Path) -> Calls:
-    """Reads which services each service calls: `{"checkout": ["cart", "payment"]}`.
-
-    Raises:
-        DeployError: If the file cannot be read or holds something else.
-    """
-    try:
-        calls = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DeployError(f"--calls {path}: {error}") from error
-    if not isinstance(calls, dict) or not all(
-        isinstance(callees, list) and all(isinstance(callee, str) for callee in callees)
-        for callees in calls.values()
-    ):
-        raise DeployError(
-            f'--calls {path}: expected an object of lists, as in {{"checkout": ["cart"]}}'
-        )
-    return calls

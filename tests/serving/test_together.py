@@ -19,10 +19,11 @@ import time
 import pytest
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.serving.calls import read_calls
 from oumi_deploy.serving.log.entries import DecisionEntry, LogUnavailable, RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog
 from oumi_deploy.serving.settings import ServiceSettings
-from oumi_deploy.serving.together import Windows, read_calls
+from oumi_deploy.serving.together import Windows
 
 N = 14
 

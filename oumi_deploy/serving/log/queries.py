@@ -112,6 +112,21 @@ def find_latest(connection: sa.Connection, name: RolloutName) -> DecisionEntry |
     return None if row is None else entry_of(DecisionEntry, row)
 
 
+def find_since(connection: sa.Connection, since: float, limit: int) -> list[DecisionEntry]:
+    """Returns the decisions made since then, Unix seconds, oldest first; of many the newest.
+
+    Args:
+        connection: A connection.
+        since: The time, included.
+        limit: Most decisions to return, 1 or more.
+    """
+    # By time, which has an index: by number, all of the log would be looked through for them.
+    newest = (decisions.c.at.desc(), decisions.c.seq.desc())
+    query = named(decisions).where(decisions.c.at >= since).order_by(*newest).limit(limit)
+    rows = connection.execute(query).mappings().all()
+    return [entry_of(DecisionEntry, row) for row in rows[::-1]]
+
+
 def find_first_asked(connection: sa.Connection, name: RolloutName) -> float | None:
     """Returns when a rollout was first decided on, Unix seconds, None where it never was."""
     first = sa.select(sa.func.min(decisions.c.at))

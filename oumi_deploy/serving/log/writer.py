@@ -161,6 +161,11 @@ class DecisionLog:
         with reading(self._engine) as connection:
             return queries.find_latest(connection, name)
 
+    def since(self, since: float, limit: int) -> list[DecisionEntry]:
+        """Returns the decisions made since then, oldest first, see `find_since`."""
+        with reading(self._engine) as connection:
+            return queries.find_since(connection, since, limit)
+
     def first_asked(self, name: RolloutName) -> float | None:
         """Returns when a rollout was first decided on, see `find_first_asked`."""
         with reading(self._engine) as connection:

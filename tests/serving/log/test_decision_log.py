@@ -203,6 +203,17 @@ def test_filters_leave_what_was_asked_for(log: DecisionLog, decision: Decision) 
         log.decisions({}, "1; DROP TABLE decisions")
 
 
+def test_what_was_decided_since_comes_oldest_first_and_of_many_the_newest(
+    log: DecisionLog, decision: Decision
+) -> None:
+    # Clocks of two services differ: by time, whatever the order in which they wrote.
+    entries = [decision(at=at) for at in (1.0, 4.0, 2.0, 3.0)]
+    asyncio.run(record_all(log, entries))
+    assert [entry.at for entry in log.since(2.0, 10)] == [2.0, 3.0, 4.0]
+    assert log.since(2.0, 2) == [entries[3], entries[1]]
+    assert log.since(9.0, 10) == []
+
+
 def test_rollouts_are_found_newest_first(log: DecisionLog, decision: Decision) -> None:
     names = [RolloutName("pay", "production", "2", str(i)) for i in range(3)]
     for name in [*names, RolloutName("pay", "staging", "2", "9")]:
