@@ -11,14 +11,25 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The recipe's flows, as they stand and as somebody sets them up."""
+"""The recipe's flows, as they stand and as somebody sets them up, and services for them to ask."""
 
+import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+
+from oumi_deploy.serving.schema import Ask, Outcome
 
 FLOWS = Path(__file__).parents[2] / "recipes" / "kestra"
 ASK, REPORT = "asking-0123456789abcdef", "reporting-0123456789abcdef"
@@ -67,13 +78,169 @@ def tasks() -> Callable[[Any], Iterator[dict[str, Any]]]:
 
 @pytest.fixture(scope="session")
 def set_up() -> Callable[..., dict[str, Any]]:
-    """Reads a flow with what a person puts in, and in a hurry: `set_up("ask", url)`."""
+    """Reads a flow with what a person puts in, in a hurry unless told: `set_up("ask", url)`."""
 
-    def read(name: str, url: str, ask: str = ASK) -> dict[str, Any]:
+    def read(name: str, url: str, ask: str = ASK, hurry: bool = True) -> dict[str, Any]:
         source = (FLOWS / f"{name}.yaml").read_text()
         source = source.replace("http://PUT-THE-SERVICE-HERE:8377", url)
         source = source.replace("PUT-THE-TOKEN-THAT-MAY-ASK-HERE", ask)
         source = source.replace("PUT-THE-TOKEN-THAT-MAY-REPORT-HERE", REPORT)
-        return in_a_hurry(yaml.safe_load(source))
+        flow = yaml.safe_load(source)
+        return in_a_hurry(flow) if hurry else flow
 
     return read
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Attributes:
+        url: Its address.
+        token: One that may ask.
+    """
+
+    url: str
+    token: str
+
+    def get(self, path: str, **asked: Any) -> Any:
+        """Returns what it answers under a path."""
+        headers = {"authorization": f"Bearer {self.token}"}
+        return httpx.get(f"{self.url}{path}", params=asked, headers=headers).json()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return a_free_port
+
+
+def a_free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def service(error_policy, tokens, tmp_path_factory) -> Iterator[Service]:
+    """Runs `oumi-deploy serve` with tokens."""
+    folder = tmp_path_factory.mktemp("service")
+    error_policy.save(folder / "policy.json")
+    (folder / "tokens").write_text("".join(f"{may} {token}\n" for may, token in tokens.items()))
+    port = a_free_port()
+    program = Path(sys.executable).with_name("oumi-deploy")
+    command = [program, "serve", "--policy", "policy.json", "--tokens", "tokens"]
+    running = subprocess.Popen([*command, "--port", str(port)], cwd=folder)
+    try:
+        for _ in range(300):
+            assert running.poll() is None, "the service does not start"
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield Service(f"http://127.0.0.1:{port}", tokens["ask"])
+    finally:
+        running.terminate()
+        running.wait(timeout=30)
+
+
+@dataclass
+class Script:
+    """What a stand-in for the service answers, in turn, and what it was sent.
+
+    Attributes:
+        url: Its address.
+        answers: Bodies of the answers, an empty one for status 500; the last stays.
+        asked: Questions so far, each as the service's own model reads it.
+        asked_at: When each was asked, on the monotonic clock.
+        reported: Outcomes so far, likewise.
+        delay: Seconds before it answers.
+    """
+
+    url: str = ""
+    answers: list[str] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
+    reported: list[Outcome] = field(default_factory=list)
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a stand-in was sent: `path` with its query, `headers` by their names in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@contextmanager
+def standing_in(answer: Callable[[Request], tuple[int, str]]) -> Iterator[str]:
+    """Runs a server on loopback that answers with a status and a text; gives its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            status, text = answer(Request(self.command, self.path, headers, body))
+            # Who asked may have hung up by now.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+        do_GET = do_POST = do_PUT = _answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@contextmanager
+def answering(script: Script) -> Iterator[Script]:
+    def answer(asked: Request) -> tuple[int, str]:
+        if asked.method == "GET":
+            return 200, "[]"
+        said = '{"id": "o1", "new": true}'
+        if asked.path == "/v1/decide":
+            script.asked.append(Ask.model_validate_json(asked.body))
+            script.asked_at.append(time.monotonic())
+            said = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+        else:
+            script.reported.append(Outcome.model_validate_json(asked.body))
+        time.sleep(script.delay)
+        return (200 if said else 500), said
+
+    with standing_in(answer) as script.url:
+        yield script
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Callable[[Callable[[Any], tuple[int, str]]], AbstractContextManager[str]]:
+    """Runs a server of one's own for as long as a context lasts, which gives its address."""
+    return standing_in
+
+
+@pytest.fixture
+def down_url() -> str:
+    """An address where nothing listens."""
+    return f"http://127.0.0.1:{a_free_port()}"
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Callable[[list[str]], AbstractContextManager[Script]]:
+    """Stands in for the service for as long as a context lasts, with answers given in turn."""
+    return lambda answers: answering(Script(answers=answers))
+
+
+@pytest.fixture
+def script(scripted) -> Iterator[Script]:
+    with scripted([]) as one:
+        yield one

@@ -23,11 +23,14 @@ import io.grpc.netty.NettyServerBuilder;
 import io.kestra.core.models.executions.Execution;
 import io.kestra.core.models.flows.Flow;
 import io.kestra.core.models.flows.FlowSource;
+import io.kestra.core.models.triggers.TriggerId;
 import io.kestra.core.repositories.ExecutionRepositoryInterface;
 import io.kestra.core.repositories.LogDataStoreInterface;
+import io.kestra.core.repositories.TriggerRepositoryInterface;
 import io.kestra.core.runners.FlowInputOutput;
 import io.kestra.core.runners.TestRunner;
 import io.kestra.core.runners.TestRunnerUtils;
+import io.kestra.core.runners.VariableRenderer;
 import io.kestra.core.services.ExecutionService;
 import io.kestra.core.services.FlowService;
 import io.micronaut.context.ApplicationContext;
@@ -50,15 +53,16 @@ import org.slf4j.event.Level;
 /**
  * Kestra's engine in one process: takes a question a line as JSON, and answers in one line.
  *
- * <p>{"load": source}, {"run": flow, "inputs": {..}, "seconds": n}, {"restart": execution,
- * "seconds": n} and {"executions": flow}. It ends with its standard input, so that it does not
- * outlive its starter.
+ * <p>{"load": source}, {"start": flow, "inputs": {..}}, {"execution": id}, {"restart": id,
+ * "seconds": n}, {"executions": flow}, {"next": trigger, "flow": flow} and {"render": [..],
+ * "variables": {..}}. It ends with its standard input, so that it does not outlive its starter.
+ * All that it knows is in its folder: started there again it goes on.
  */
 public class Engine {
     private static final String TENANT = "main";
     private static final String NAMESPACE = "company.releases";
     private static final String DATABASE =
-        "jdbc:h2:mem:public;TIME ZONE=UTC;DB_CLOSE_DELAY=-1;DB_CLOSE_ON_EXIT=FALSE";
+        "jdbc:h2:file:%s/database;TIME ZONE=UTC;DB_CLOSE_DELAY=-1;DB_CLOSE_ON_EXIT=FALSE";
     private static final ObjectMapper JSON = new ObjectMapper();
 
     private final ApplicationContext kestra;
@@ -88,10 +92,13 @@ public class Engine {
         System.exit(0);
     }
 
-    /** What `server local` sets, with a database in memory and nothing reported to anybody. */
+    /**
+     * What `server local` sets, with nothing reported to anybody, and with a worker that is gone
+     * noticed within seconds rather than minutes.
+     */
     private static Map<String, Object> settings(String folder, int port) {
         Map<String, Object> all = new HashMap<>();
-        all.put("datasources.h2.url", DATABASE);
+        all.put("datasources.h2.url", DATABASE.formatted(folder));
         all.put("datasources.h2.username", "sa");
         all.put("datasources.h2.password", "");
         all.put("datasources.h2.driver-class-name", "org.h2.Driver");
@@ -103,6 +110,11 @@ public class Engine {
         all.put("kestra.server.service.purge.initial-delay", "1h");
         all.put("kestra.server.service.purge.fixed-delay", "1d");
         all.put("kestra.server.service.purge.retention", "30d");
+        all.put("kestra.server.termination-grace-period", "3s");
+        all.put("kestra.server.liveness.interval", "1s");
+        all.put("kestra.server.liveness.timeout", "20s");
+        all.put("kestra.server.liveness.initial-delay", "1s");
+        all.put("kestra.server.liveness.heartbeat-interval", "1s");
         all.put("kestra.controller.port", port);
         all.put("kestra.worker.controllers.type", "STATIC");
         all.put("kestra.worker.controllers.static.endpoints[0].host", "127.0.0.1");
@@ -124,14 +136,24 @@ public class Engine {
         if (question.has("load")) {
             return load(question.get("load").asText());
         }
-        if (question.has("run")) {
-            return run(question);
+        if (question.has("start")) {
+            return start(question);
         }
         if (question.has("restart")) {
             return restart(question);
         }
+        if (question.has("next")) {
+            return next(question);
+        }
+        if (question.has("render")) {
+            return render(question);
+        }
+        var executions = kestra.getBean(ExecutionRepositoryInterface.class);
+        if (question.has("execution")) {
+            return told(executions.findById(TENANT, question.get("execution").asText()).orElseThrow());
+        }
         List<Object> all = new ArrayList<>();
-        kestra.getBean(ExecutionRepositoryInterface.class)
+        executions
             .findByFlowId(TENANT, NAMESPACE, question.get("executions").asText(), Pageable.UNPAGED)
             .forEach(execution -> all.add(told(execution)));
         return all;
@@ -151,16 +173,15 @@ public class Engine {
         return told;
     }
 
-    private Object run(JsonNode question) throws Exception {
+    private Object start(JsonNode question) throws Exception {
         Map<String, Object> inputs =
             JSON.convertValue(question.get("inputs"), new TypeReference<>() {});
         FlowInputOutput reader = kestra.getBean(FlowInputOutput.class);
-        Execution ended = kestra.getBean(TestRunnerUtils.class).runOne(
-            TENANT, NAMESPACE, question.get("run").asText(), null,
+        return told(kestra.getBean(TestRunnerUtils.class).runOneUntil(
+            TENANT, NAMESPACE, question.get("start").asText(), null,
             (flow, execution) -> reader.readExecutionInputs(flow, execution, inputs),
-            Duration.ofSeconds(question.get("seconds").asInt())
-        );
-        return told(ended);
+            Duration.ofSeconds(60), execution -> true
+        ));
     }
 
     private Object restart(JsonNode question) throws Exception {
@@ -168,12 +189,34 @@ public class Engine {
             .findById(TENANT, question.get("restart").asText()).orElseThrow();
         Flow flow = kestra.getBean(FlowService.class)
             .findById(TENANT, NAMESPACE, failed.getFlowId()).orElseThrow();
+        int before = failed.getMetadata().getAttemptNumber();
         Execution again = kestra.getBean(ExecutionService.class).restart(failed, flow, null);
         Execution ended = kestra.getBean(TestRunnerUtils.class).restartExecution(
-            execution -> execution.getState().isTerminated(), again,
+            execution -> execution.getState().isTerminated()
+                && execution.getMetadata().getAttemptNumber() > before, again,
             Duration.ofSeconds(question.get("seconds").asInt())
         );
         return told(ended);
+    }
+
+    /** Tells when the scheduler means to fire a trigger next. */
+    private Object next(JsonNode question) {
+        String flow = question.get("flow").asText();
+        String trigger = question.get("next").asText();
+        return kestra.getBean(TriggerRepositoryInterface.class)
+            .findById(TriggerId.of(TENANT, NAMESPACE, flow, trigger))
+            .map(state -> state.getNextEvaluationDate().toString()).orElse("");
+    }
+
+    private Object render(JsonNode question) throws Exception {
+        Map<String, Object> variables =
+            JSON.convertValue(question.get("variables"), new TypeReference<>() {});
+        List<String> rendered = new ArrayList<>();
+        for (JsonNode expression : question.get("render")) {
+            rendered.add(
+                kestra.getBean(VariableRenderer.class).render(expression.asText(), variables));
+        }
+        return rendered;
     }
 
     private Map<String, Object> told(Execution execution) {
@@ -184,6 +227,10 @@ public class Engine {
         execution.getLabels().forEach(label -> labels.put(label.key(), label.value()));
         told.put("labels", labels);
         told.put("inputs", execution.getInputs());
+        if (execution.getTrigger() != null) {
+            told.put("trigger", execution.getTrigger().getId());
+            told.put("due", String.valueOf(execution.getTrigger().getVariables().get("date")));
+        }
         List<List<String>> tasks = new ArrayList<>();
         if (execution.getTaskRunList() != null) {
             execution.getTaskRunList().forEach(

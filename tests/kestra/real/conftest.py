@@ -11,30 +11,29 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A real Kestra, and services for its flows to ask."""
+"""A real Kestra, in a process of its own.
+
+What runs is its engine with its own reading of flows: executor, worker, scheduler and indexer. Not
+run, since they are not published where its modules are: its web server and what is around it (a
+stand-in takes the page's commands), its image, and the plugins of script tasks (a stand-in begins
+what its Python task begins, see tests/kestra/plugin/Script.java).
+"""
 
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
-
-from oumi_deploy.serving.schema import Ask, Outcome
 
 PROGRAMS = Path(__file__).parents[1]
 LEAST_JAVA = 21
@@ -57,35 +56,64 @@ def java() -> Path:
 
 
 @pytest.fixture(scope="session")
-def classpath(tmp_path_factory) -> Callable[[str], str]:
+def classpath(tmp_path_factory) -> Callable[..., str]:
     """Has Maven fetch what a pom of tests/kestra names; returns where it lies."""
 
-    def resolve(folder: str) -> str:
+    def resolve(folder: str, **properties: str) -> str:
         maven = shutil.which("mvn")
         if maven is None:
             pytest.skip("Maven is not installed")
         found = tmp_path_factory.mktemp(folder) / "classpath"
         goal = ["dependency:build-classpath", f"-Dmdep.outputFile={found}"]
+        goal += [f"-D{name}={value}" for name, value in properties.items()]
         subprocess.run([maven, "-B", "-q", "-f", PROGRAMS / folder / "pom.xml", *goal], check=True)
         return found.read_text().strip()
 
     return resolve
 
 
-class Kestra:
-    """Kestra's own engine in a process of its own, see tests/kestra/engine/Engine.java."""
+ENDED = {"SUCCESS", "WARNING", "FAILED", "KILLED", "CANCELLED"}
 
-    def __init__(self, process: subprocess.Popen[str]):
-        self._process = process
+
+class Kestra:
+    """Kestra's own engine in a process of its own, see tests/kestra/engine/Engine.java.
+
+    Args:
+        command: Starts it.
+        folder: Where it keeps all that it knows, and runs.
+        env: Its environment.
+    """
+
+    def __init__(self, command: list[Any], folder: Path, env: Mapping[str, str]):
+        self._command, self._folder, self._env = command, folder, env
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, where it was killed with all that it knew before."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen(self._command, cwd=self._folder, env=self._env, **pipes)
         self._answer()
+
+    def kill(self) -> None:
+        """Ends it as a crash does: it writes nothing any more."""
+        self._process.kill()
+        self._process.wait()
 
     def load(self, source: str) -> dict[str, Any]:
         """Takes a flow; returns `problems`, what is `deprecated`, and `warnings`."""
         return self._ask(load=source)
 
-    def run(self, flow: str, seconds: int = 60, **inputs: Any) -> dict[str, Any]:
+    def run(self, flow: str, seconds: float = 60.0, **inputs: Any) -> dict[str, Any]:
         """Executes a flow to its end; returns its state, labels, tasks and messages."""
-        return self._ask(run=flow, inputs=inputs, seconds=seconds)
+        return self.end_of(self.begin(flow, **inputs), seconds)
+
+    def begin(self, flow: str, **inputs: Any) -> str:
+        """Begins to execute a flow; returns the execution's id."""
+        return self._ask(start=flow, inputs=inputs)["id"]
+
+    def end_of(self, execution: str, seconds: float = 60.0) -> dict[str, Any]:
+        """Waits for an execution to end; returns its state, labels, tasks and messages."""
+        return self.await_one(lambda: self._ask(execution=execution), ended, seconds)
 
     def restart(self, execution: str, seconds: int = 60) -> dict[str, Any]:
         """Restarts an execution that failed; returns how it ends then."""
@@ -95,12 +123,28 @@ class Kestra:
         """Returns all executions of a flow so far."""
         return self._ask(executions=flow)
 
-    def await_end(self, flow: str, seconds: float = 30.0) -> None:
-        """Waits until no execution of a flow is under way."""
+    def next(self, flow: str, trigger: str) -> str:
+        """Returns when a trigger is to fire next, as ISO 8601; empty until that is settled."""
+        return self._ask(next=trigger, flow=flow)
+
+    def render(self, expressions: list[str], variables: Mapping[str, Any]) -> list[str]:
+        """Returns what expressions come to."""
+        return self._ask(render=expressions, variables=variables)
+
+    def await_end(self, flow: str, seconds: float = 60.0) -> list[dict[str, Any]]:
+        """Waits until a flow was executed and all its executions ended; returns those."""
+        every = lambda all_of_it: all_of_it and all(map(ended, all_of_it))  # noqa: E731
+        return self.await_one(lambda: self.executions(flow), every, seconds)
+
+    def await_one(
+        self, look: Callable[[], Any], is_it: Callable[[Any], Any], seconds: float = 60.0
+    ) -> Any:
+        """Looks again and again until it is; returns what was seen then."""
         end = time.monotonic() + seconds
-        while {one["state"] for one in self.executions(flow)} - {"SUCCESS", "FAILED"}:
-            assert time.monotonic() < end, f"{flow} does not end"
+        while not is_it(seen := look()):
+            assert time.monotonic() < end, f"not within {seconds} s: {seen}"
             time.sleep(0.1)
+        return seen
 
     def _ask(self, **question: Any) -> Any:
         assert self._process.stdin is not None
@@ -113,27 +157,61 @@ class Kestra:
         line = self._process.stdout.readline()
         assert line, "Kestra's engine ended; its log is in what was captured from stderr"
         told = json.loads(line)
-        assert "failure" not in told, told
+        assert not isinstance(told, dict) or "failure" not in told, told
         return told
 
 
+def ended(execution: Mapping[str, Any]) -> bool:
+    return execution["state"] in ENDED
+
+
 @pytest.fixture(scope="session")
-def kestra(java, classpath, tokens, tmp_path_factory) -> Iterator[Kestra]:
-    """Kestra 2: executor, worker, scheduler and indexer, on loopback, with a database in memory."""
+def compiled(java, classpath, tmp_path_factory) -> Callable[..., str]:
+    """Compiles programs of tests/kestra against a pom there; returns a class path to run them."""
+
+    def compile_all(pom: str, *sources: str, **properties: str) -> str:
+        out, needs = tmp_path_factory.mktemp("classes"), classpath(pom, **properties)
+        command = [java.with_name("javac"), "-proc:none", "-d", out, "-cp", needs]
+        subprocess.run([*command, *(PROGRAMS / source for source in sources)], check=True)
+        return f"{out}{os.pathsep}{needs}"
+
+    return compile_all
+
+
+@pytest.fixture(scope="session")
+def run_java(java) -> list[Any]:
+    """Begins a command that runs a program for a short while: quick to start, not to go on."""
+    log = PROGRAMS / "engine" / "logback.xml"
+    quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g"]
+    return [java, *quick, f"-Dlogback.configurationFile={log}"]
+
+
+@pytest.fixture(scope="session")
+def on_path(tmp_path_factory) -> Path:
+    """A folder of programs that come first on the path of Kestra's worker."""
+    return tmp_path_factory.mktemp("bin")
+
+
+@pytest.fixture(scope="session")
+def kestra(compiled, run_java, tokens, on_path, free_port, tmp_path_factory) -> Iterator[Kestra]:
+    """Kestra 2: executor, worker, scheduler and indexer, on loopback, all in one folder."""
     folder = tmp_path_factory.mktemp("kestra")
-    command = [java, "-Xmx1g", f"-Dlogback.configurationFile={PROGRAMS / 'engine' / 'logback.xml'}"]
-    command += ["-cp", classpath("engine"), PROGRAMS / "engine" / "Engine.java"]
-    command += [folder, str(free_port())]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    secret = {"SECRET_OUMI_DEPLOY_ASK": b64encode(tokens["ask"].encode()).decode()}
-    with subprocess.Popen(command, cwd=folder, env={**os.environ, **secret}, **pipes) as process:
-        try:
-            yield Kestra(process)
-        finally:
-            process.kill()
+    programs = compiled("engine", "engine/Engine.java", "plugin/Script.java")
+    programs = f"{programs}{os.pathsep}{PROGRAMS / 'plugin'}"
+    command = [*run_java, "-cp", programs, "Engine", folder, str(free_port())]
+    secrets = {
+        f"SECRET_OUMI_DEPLOY_{right.upper()}": b64encode(token.encode()).decode()
+        for right, token in tokens.items()
+    }
+    path = f"{on_path}{os.pathsep}{os.environ['PATH']}"
+    engine = Kestra(command, folder, {**os.environ, **secrets, "PATH": path})
+    try:
+        yield engine
+    finally:
+        engine.kill()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def take(kestra: Kestra) -> Callable[..., str]:
     """Has Kestra take a flow that was set up, under a name of its own; returns that name."""
 
@@ -146,109 +224,27 @@ def take(kestra: Kestra) -> Callable[..., str]:
 
 
 @dataclass(frozen=True)
-class Service:
-    """A running service.
+class Gate:
+    """A gate of the recipe with its own waits, and who answers it.
 
     Attributes:
-        url: Its address.
-        token: One that may ask.
+        execution: Its id.
+        script: Who answers.
     """
 
-    url: str
-    token: str
-
-    def get(self, path: str, **asked: Any) -> Any:
-        """Returns what it answers under a path."""
-        headers = {"authorization": f"Bearer {self.token}"}
-        return httpx.get(f"{self.url}{path}", params=asked, headers=headers).json()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    execution: str
+    script: Any
 
 
 @pytest.fixture(scope="session")
-def service(error_policy, tokens, tmp_path_factory) -> Iterator[Service]:
-    """Runs `oumi-deploy serve` with tokens."""
-    folder = tmp_path_factory.mktemp("service")
-    error_policy.save(folder / "policy.json")
-    (folder / "tokens").write_text("".join(f"{may} {token}\n" for may, token in tokens.items()))
-    port = free_port()
-    program = Path(sys.executable).with_name("oumi-deploy")
-    command = [program, "serve", "--policy", "policy.json", "--tokens", "tokens"]
-    running = subprocess.Popen([*command, "--port", str(port)], cwd=folder)
-    try:
-        for _ in range(300):
-            assert running.poll() is None, "the service does not start"
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        yield Service(f"http://127.0.0.1:{port}", tokens["ask"])
-    finally:
-        running.terminate()
-        running.wait(timeout=30)
-
-
-@dataclass
-class Script:
-    """What a stand-in for the service answers, in turn, and what it was sent.
-
-    Attributes:
-        url: Its address.
-        answers: Bodies of the answers; the last stays.
-        asked: Questions so far, each as the service's own model reads it.
-        reported: Outcomes so far, likewise.
-        delay: Seconds before it answers.
-    """
-
-    url: str = ""
-    answers: list[str] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
-    reported: list[Outcome] = field(default_factory=list)
-    delay: float = 0.0
-
-
-@contextmanager
-def answering(script: Script) -> Iterator[Script]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            said = '{"id": "o1", "new": true}'
-            if self.path == "/v1/decide":
-                script.asked.append(Ask.model_validate_json(body))
-                said = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-            else:
-                script.reported.append(Outcome.model_validate_json(body))
-            time.sleep(script.delay)
-            # Who asked may have hung up by now.
-            with suppress(BrokenPipeError, ConnectionResetError):
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said.encode())
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        script.url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield script
-        server.shutdown()
-
-
-@pytest.fixture
-def down_url() -> str:
-    """An address where nothing listens."""
-    return f"http://127.0.0.1:{free_port()}"
-
-
-@pytest.fixture
-def script() -> Iterator[Script]:
-    with answering(Script()) as one:
-        yield one
+def patient(kestra, take, set_up, scripted) -> Iterator[dict[str, Gate]]:
+    """Begins gates that are in no hurry: they wait beside the tests, and are looked at last."""
+    pause, go_on = '{"decision": "PAUSE"}', '{"decision": "CONTINUE"}'
+    answers = {"away": [""], "held": ["", pause, go_on]}
+    with ExitStack() as open_ones:
+        gates = {}
+        for name, says in answers.items():
+            script = open_ones.enter_context(scripted(says))
+            flow = take(set_up("ask", script.url, hurry=False), f"ask-{name}")
+            gates[name] = Gate(kestra.begin(flow, service="shop", version="v2"), script)
+        yield gates

@@ -13,28 +13,22 @@
 # limitations under the License.
 """Each flow of the recipe ends in a real Kestra 2 as its README says.
 
-What runs is Kestra's engine (executor, worker, scheduler, indexer) with its own reading of flows;
-its web server is not published as a module. The flows are the recipe's, with shorter waits.
+The flows are the recipe's, with shorter waits.
 """
 
 import json
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 
-pytestmark = pytest.mark.real
+# Gates in no hurry wait beside these, see test_waits.py.
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("patient")]
 
 WELL = [{"error_rate": 0.01, "requests": 500}] * 2
 QUIET = [{"error_rate": 0.01, "requests": 3}]
 BAD = [{"error_rate": 0.01, "requests": 500}, {"error_rate": 0.6, "requests": 500}]
 
 RELEASE = {"service": "shop", "version": "v2"}
-
-NAMES = ["roll-back", "shift-traffic", "report-outcome", "ask", "release", "learn"]
-"""Each after those that it calls."""
 
 
 def said(decision: str) -> str:
@@ -47,8 +41,8 @@ def filled_in(take, set_up):
 
     def fill(name: str) -> str:
         flow = set_up(name, "")
-        done = {"id": "done", "type": "io.kestra.plugin.core.log.Log", "message": "done"}
-        return take({**flow, "tasks": [done]}, name)
+        flow["tasks"] = [{"id": "done", "type": "io.kestra.plugin.core.log.Log", "message": "done"}]
+        return take(flow, name)
 
     return fill
 
@@ -176,10 +170,10 @@ def test_an_outcome_reaches_the_log(kestra, take, set_up, service, label, noted)
 @pytest.fixture
 def release(take, set_up, script, filled_in):
     """The recipe's release, with all in place that it calls."""
-    take(set_up("ask", script.url), "ask")
-    take(set_up("report-outcome", script.url), "report-outcome")
-    filled_in("shift-traffic")
-    filled_in("roll-back")
+    for name in ("ask", "report-outcome"):
+        take(set_up(name, script.url), name)
+    for name in ("shift-traffic", "roll-back"):
+        filled_in(name)
     return take(set_up("release", script.url), "release")
 
 
@@ -218,56 +212,16 @@ def test_restart_asks_again_at_the_gate_that_held(kestra, release, script):
     assert {asked.rollout for asked in script.asked} == {held["id"]}
 
 
-@pytest.mark.parametrize("name", ["ask", "report-outcome", "learn"])
-def test_a_flow_that_is_not_set_up_refuses_to_run(kestra, take, recipe, without_plugins, name):
-    inputs = {
-        "ask": RELEASE,
-        "report-outcome": {**RELEASE, "label": "good", "source": "other"},
-        "learn": {},
-    }
-    ended = kestra.run(take(without_plugins(recipe(name)), f"{name}-not-set-up"), **inputs[name])
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("ask", RELEASE),
+        ("report-outcome", {**RELEASE, "label": "good", "source": "other"}),
+        ("learn", {}),
+    ],
+)
+def test_a_flow_that_is_not_set_up_refuses_to_run(kestra, take, recipe, name, inputs):
+    ended = kestra.run(take(recipe(name), f"{name}-not-set-up"), **inputs)
     assert ended["state"] == "FAILED"
     assert ended["tasks"] == [["check_settings", "FAILED"]]
     assert any(f"variables of the flow {name}" in message for message in ended["messages"])
-
-
-@pytest.fixture
-def without_plugins():
-    """Puts a line of log where a flow needs a plugin that the engine does not have."""
-
-    def bare(task):
-        if not task["type"].startswith("io.kestra.plugin.scripts"):
-            return task
-        log = "io.kestra.plugin.core.log.Log"
-        return {"id": task["id"], "type": log, "message": str(task["env"])}
-
-    return lambda flow: {**flow, "tasks": [bare(task) for task in flow["tasks"]]}
-
-
-def test_learn_runs_once_it_is_set_up(kestra, take, recipe, without_plugins):
-    flow = without_plugins(recipe("learn"))
-    flow["variables"] = {"loop": "/srv/loop", "log": "postgresql://db/log"}
-    ended = kestra.run(take(flow, "learn-set-up"))
-    assert ended["state"] == "SUCCESS"
-    (told,) = [message for message in ended["messages"] if "LOOP" in message]
-    assert "/srv/loop" in told
-    assert "postgresql://db/log" in told
-
-
-def test_kestra_2_finds_nothing_deprecated(kestra, recipe, without_plugins):
-    for name in NAMES:
-        told = kestra.load(yaml.safe_dump(without_plugins(recipe(name)), sort_keys=False))
-        assert told == {"problems": [], "deprecated": [], "warnings": []}, name
-
-
-def test_kestra_0_24_reads_every_flow(java, classpath, recipe, without_plugins, tmp_path):
-    for name in NAMES:
-        flow = without_plugins(recipe(name))
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(flow, sort_keys=False))
-    wrong = (tmp_path / "ask.yaml").read_text().replace("maxAttempts", "maxTries")
-    (tmp_path / "wrong.yaml").write_text(wrong)
-    here = Path(__file__).parents[1]
-    command = [java, f"-Dlogback.configurationFile={here / 'engine' / 'logback.xml'}", "-cp"]
-    command += [classpath("parser"), here / "parser" / "Parse.java", *tmp_path.glob("*.yaml")]
-    refused = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert [line.split(":")[0] for line in refused.splitlines()] == ["wrong.yaml"]
