@@ -98,15 +98,23 @@ class Service:
     Attributes:
         url: Its address.
         token: One that may ask.
+        reporting: One that may report.
     """
 
     url: str
     token: str
+    reporting: str
 
     def get(self, path: str, **asked: Any) -> Any:
         """Returns what it answers under a path."""
         headers = {"authorization": f"Bearer {self.token}"}
         return httpx.get(f"{self.url}{path}", params=asked, headers=headers).json()
+
+    def report(self, **outcome: Any) -> None:
+        """Reports an outcome."""
+        headers = {"authorization": f"Bearer {self.reporting}"}
+        told = httpx.post(f"{self.url}/v1/outcomes", json=outcome, headers=headers)
+        told.raise_for_status()
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +146,7 @@ def service(error_policy, tokens, tmp_path_factory) -> Iterator[Service]:
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
-        yield Service(f"http://127.0.0.1:{port}", tokens["ask"])
+        yield Service(f"http://127.0.0.1:{port}", tokens["ask"], tokens["report"])
     finally:
         running.terminate()
         running.wait(timeout=30)

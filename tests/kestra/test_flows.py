@@ -33,6 +33,7 @@ ALLOWED = {
         "checkFrequency",
         "tasks",
     },
+    "io.kestra.plugin.core.flow.Pause": {"pauseDuration"},
     "io.kestra.plugin.core.flow.Subflow": {
         "namespace",
         "flowId",
@@ -78,15 +79,15 @@ def test_a_flow_uses_no_function_that_is_gone_in_2(name):
     assert not re.search(r"(?<![A-Za-z])json\(|runIf|pluginDefaults|maxAttempt:|CANCELED", source)
 
 
-def test_the_service_is_never_asked_by_get(recipe, tasks):
+def test_the_service_is_asked_by_post_unless_there_is_nothing_to_send(recipe, tasks):
     requests = [
         task
         for name in NAMES
         for task in tasks(recipe(name)["tasks"])
         if task["type"].endswith("http.Request")
     ]
-    assert len(requests) == 2
-    assert {task["method"] for task in requests} == {"POST"}
+    assert len(requests) == 3
+    assert all(task["method"] == ("POST" if "body" in task else "GET") for task in requests)
     assert all(task["timeout"] and task["retry"] for task in requests), "each wait has an end"
 
 
@@ -103,7 +104,7 @@ def test_a_placeholder_is_looked_for_before_anything_else(recipe, name):
 
 
 def test_what_only_the_team_can_do_refuses_to_be_done(recipe):
-    for name in ("roll-back", "shift-traffic"):
+    for name in ("roll-back", "shift-traffic", "check-health"):
         (task,) = recipe(name)["tasks"]
         assert task["type"] == "io.kestra.plugin.core.execution.Fail"
         assert "condition" not in task
@@ -114,9 +115,11 @@ def test_a_subflow_is_in_the_recipe_and_is_given_what_it_asks_for(recipe, tasks)
     called = [t for n in NAMES for t in tasks(recipe(n)["tasks"]) if t["type"].endswith("Subflow")]
     assert {call["flowId"] for call in called} == {
         "ask",
+        "check-health",
         "report-outcome",
         "roll-back",
         "shift-traffic",
+        "soak",
     }
     for call in called:
         wanted = recipe(call["flowId"])["inputs"]
@@ -127,11 +130,13 @@ def test_a_subflow_is_in_the_recipe_and_is_given_what_it_asks_for(recipe, tasks)
 
 def test_what_the_readme_has_a_newcomer_do_sets_the_flows_up(recipe, tmp_path):
     page = (FOLDER / "README.md").read_text()
-    (command,) = re.findall(r'^sed -i ".*?" ask.yaml report-outcome.yaml$', page, re.M | re.S)
-    for name in ("ask", "report-outcome"):
+    (command,) = re.findall(
+        r'^sed -i ".*?" ask.yaml soak.yaml report-outcome.yaml$', page, re.M | re.S
+    )
+    for name in ("ask", "soak", "report-outcome"):
         (tmp_path / f"{name}.yaml").write_text((FOLDER / f"{name}.yaml").read_text())
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    for name, right in (("ask", "ASK"), ("report-outcome", "REPORT")):
+    for name, right in (("ask", "ASK"), ("soak", "ASK"), ("report-outcome", "REPORT")):
         flow = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
         token = f"{{{{ secret('OUMI_DEPLOY_{right}') }}}}"
         assert flow["variables"] == {"url": "http://localhost:8377", "token": token}

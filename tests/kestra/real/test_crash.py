@@ -42,15 +42,22 @@ def undoing(stand_in):
         over.set()
 
 
-def test_what_was_under_way_is_carried_out(kestra, take, set_up, service, script, undoing, recipe):
+def test_what_was_under_way_is_carried_out(
+    kestra, take, set_up, service, script, undoing, checked_as, recipe
+):
     take(often(recipe("learn")), "learn-often")
     url, began = undoing
     undo = {"id": "undo", "type": "io.kestra.plugin.core.http.Request", "method": "POST"}
     take({**set_up("roll-back", ""), "tasks": [{**undo, "uri": url}]}, "roll-back")
+    take(set_up("report-outcome", service.url), "report-outcome")
+    checked_as("good")
     script.answers = [json.dumps({"decision": "PAUSE"})]
     asking = set_up("ask", script.url)
     asking["tasks"][1]["checkFrequency"]["maxIterations"] = 100
     held = kestra.begin(take(asking, "ask-held"), **RELEASE)
+    soaking = kestra.begin(
+        take(set_up("soak", service.url), "soak"), **RELEASE, rollout="r-crash", soak="PT8S"
+    )
     bad = [{"error_rate": 0.01, "requests": 500}, {"error_rate": 0.6, "requests": 500}]
     going_back = kestra.begin(
         take(set_up("ask", service.url), "ask-bad"), **RELEASE, observations=bad
@@ -68,6 +75,9 @@ def test_what_was_under_way_is_carried_out(kestra, take, set_up, service, script
     assert ["rolled_back", "FAILED"] in ended["tasks"]
     assert len(began) == 2, "what a killed worker had begun is begun again"
     assert kestra.end_of(held)["state"] == "SUCCESS"
+    assert kestra.end_of(soaking)["state"] == "SUCCESS"
+    told = service.get("/v1/outcomes", **RELEASE, environment="production", rollout="r-crash")
+    assert [(one["label"], one["source"]) for one in told] == [("good", "pipeline")]
     nights = kestra.await_one(lambda: due(kestra, "learn-often"), lambda seen: seen[-1] > started)
     assert max(b - a for a, b in pairwise(nights)) > 5, "of those missed, one is made up for"
     take({**often(recipe("learn")), "triggers": []}, "learn-often")

@@ -168,42 +168,53 @@ def test_an_outcome_reaches_the_log(kestra, take, set_up, service, label, noted)
 
 
 @pytest.fixture
-def release(take, set_up, script, filled_in):
+def release(take, set_up, script, filled_in, checked_as):
     """The recipe's release, with all in place that it calls."""
-    for name in ("ask", "report-outcome"):
+    for name in ("ask", "soak", "report-outcome"):
         take(set_up(name, script.url), name)
     for name in ("shift-traffic", "roll-back"):
         filled_in(name)
+    checked_as("good")
     return take(set_up("release", script.url), "release")
 
 
-def test_a_good_release_is_shipped_and_reported(kestra, release, script):
+def test_a_good_release_is_shipped_and_reported_once_it_has_soaked(kestra, release, script):
     script.answers = [said("CONTINUE")]
     before = len(kestra.executions("shift-traffic"))
-    ended = kestra.run(release, **RELEASE)
-    assert ended["state"] == "SUCCESS"
+    ended = kestra.run(release, **RELEASE, soak="PT3S")
+    assert ended["state"] == "SUCCESS", ended["messages"]
     assert len(kestra.executions("shift-traffic")) == before + 3
     assert [asked.rollout for asked in script.asked] == [ended["id"]] * 2
-    kestra.await_end("report-outcome")
+    assert script.reported == [], "the release is out, and nobody knows yet whether it is good"
+    kestra.await_end("soak")
     (outcome,) = script.reported
     assert (outcome.label, outcome.source) == ("good", "pipeline")
     assert (outcome.service, outcome.version, outcome.rollout) == ("shop", "v2", ended["id"])
 
 
-def test_a_bad_release_ends_at_its_gate(kestra, release, script):
+def test_a_bad_release_ends_at_its_gate_and_gets_no_label(kestra, release, script):
     script.answers = [said("CONTINUE"), said("ROLLBACK")]
-    shifts, ways_back = (len(kestra.executions(flow)) for flow in ("shift-traffic", "roll-back"))
+    flows = ("shift-traffic", "roll-back", "soak")
+    shifts, ways_back, soaks = (len(kestra.executions(flow)) for flow in flows)
     ended = kestra.run(release, **RELEASE)
     assert ended["state"] == "FAILED"
     assert len(kestra.executions("shift-traffic")) == shifts + 2
     assert len(kestra.executions("roll-back")) == ways_back + 1
+    assert len(kestra.executions("soak")) == soaks
     assert script.reported == []
+
+
+def test_a_soak_that_is_no_time_is_refused_before_anything_is_shipped(kestra, release):
+    before = len(kestra.executions("shift-traffic"))
+    with pytest.raises(AssertionError, match="soak"):
+        kestra.begin(release, **RELEASE, soak="30 minutes")
+    assert len(kestra.executions("shift-traffic")) == before
 
 
 def test_restart_asks_again_at_the_gate_that_held(kestra, release, script):
     script.answers = [said("PAUSE")]
     before = len(kestra.executions("shift-traffic"))
-    held = kestra.run(release, **RELEASE)
+    held = kestra.run(release, **RELEASE, soak="PT1S")
     assert held["state"] == "FAILED"
     script.answers = [said("CONTINUE")]
     ended = kestra.restart(held["id"])
@@ -216,6 +227,7 @@ def test_restart_asks_again_at_the_gate_that_held(kestra, release, script):
     ("name", "inputs"),
     [
         ("ask", RELEASE),
+        ("soak", {**RELEASE, "soak": "PT0S"}),
         ("report-outcome", {**RELEASE, "label": "good", "source": "other"}),
         ("learn", {}),
     ],

@@ -29,7 +29,9 @@ pytestmark = pytest.mark.real
 NAMES = [
     "roll-back",
     "shift-traffic",
+    "check-health",
     "report-outcome",
+    "soak",
     "ask",
     "release",
     "learn",
@@ -45,11 +47,14 @@ def test_kestra_2_finds_nothing_deprecated(kestra, recipe):
 
 RELEASE = {"service": "a shop", "version": "v2+1", "environment": "production"}
 VARIABLES = {
-    "inputs": RELEASE | {"percent": 10, "reason": "because", "label": "bad", "source": "review"},
+    "inputs": RELEASE
+    | {"percent": 10, "reason": "because", "label": "bad", "source": "review", "soak": "PT30M"},
     "vars": {"url": "http://localhost:8377", "token": "PUT-THE-TOKEN", "loop": "/srv", "log": "l"},
     "execution": {"id": "abc", "startDate": "2026-11-25T20:49:22.000000Z"},
     "outputs": {
         "decide": {"body": '{"decision": "PAUSE", "message": "a \\"why\\""}'},
+        "check": {"outputs": {"label": "bad"}},
+        "said_meanwhile": {"body": '[{"label": null}, {"label": "bad"}]'},
     },
 }
 """What the flows' expressions are about; optional inputs are left out."""
