@@ -13,6 +13,8 @@
 # limitations under the License.
 """The recipe's flows, as they stand and as somebody sets them up, and services for them to ask."""
 
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,6 +71,32 @@ def in_a_hurry(flow: dict[str, Any]) -> dict[str, Any]:
 def recipe() -> Callable[[str], dict[str, Any]]:
     """Reads a flow of the recipe as it stands: `recipe("ask")`."""
     return lambda name: yaml.safe_load((FLOWS / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def commands() -> Callable[[str], list[str]]:
+    """Reads what the recipe's page has one run under a heading, by line: `commands("## 1")`."""
+    page = (FLOWS / "README.md").read_text()
+
+    def read(heading: str) -> list[str]:
+        part = page.split(f"\n{heading}")[1].split("\n## ")[0]
+        blocks = re.findall(r"^```bash\n(.*?)^```", part, re.M | re.S)
+        return [line for block in blocks for line in block.splitlines()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def page_flows() -> dict[str, dict[str, Any]]:
+    """Reads what the recipe's page suggests to put into flows, by the id of the first task."""
+    page = (FLOWS / "README.md").read_text()
+    parts = map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S))
+    return {part["tasks"][0]["id"]: part for part in parts}
+
+
+@pytest.fixture
+def copy_of_the_recipe(tmp_path) -> Path:
+    return shutil.copytree(FLOWS, tmp_path / "recipes" / "kestra")
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,9 @@
 """What can be seen of the flows without a Kestra: they name only what 0.24 and 2 both know."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "kestra"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -126,18 +124,3 @@ def test_a_subflow_is_in_the_recipe_and_is_given_what_it_asks_for(recipe, tasks)
         assert set(call["inputs"]) <= {one["id"] for one in wanted}
         needed = {o["id"] for o in wanted if o.get("required", True) and "defaults" not in o}
         assert needed <= set(call["inputs"])
-
-
-def test_what_the_readme_has_a_newcomer_do_sets_the_flows_up(recipe, tmp_path):
-    page = (FOLDER / "README.md").read_text()
-    (command,) = re.findall(
-        r'^sed -i ".*?" ask.yaml soak.yaml report-outcome.yaml$', page, re.M | re.S
-    )
-    for name in ("ask", "soak", "report-outcome"):
-        (tmp_path / f"{name}.yaml").write_text((FOLDER / f"{name}.yaml").read_text())
-    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    for name, right in (("ask", "ASK"), ("soak", "ASK"), ("report-outcome", "REPORT")):
-        flow = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
-        token = f"{{{{ secret('OUMI_DEPLOY_{right}') }}}}"
-        assert flow["variables"] == {"url": "http://localhost:8377", "token": token}
-        assert flow["tasks"] == recipe(name)["tasks"]

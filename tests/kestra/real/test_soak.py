@@ -14,6 +14,8 @@
 """A release is called good only after it was out for a while, by what it did there."""
 
 import time
+from types import SimpleNamespace
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -111,3 +113,36 @@ def test_a_log_that_cannot_be_read_labels_nothing(soak, said, down_url):
     ended = soak("soak-down", "good", url=down_url)
     assert ended["state"] == "FAILED"
     assert said("soak-down") == []
+
+
+@pytest.mark.parametrize(
+    ("found", "label"),
+    [
+        ('[{"metric": {}, "value": [1795371120, "0"]}]', "good"),
+        ('[{"metric": {}, "value": [1795371120, "2"]}]', "bad"),
+        ("[]", None),
+    ],
+)
+def test_the_pages_look_at_the_alerts_tells_good_from_bad(
+    take, recipe, page_flows, alerts, soaked, said, found, label
+):
+    alerts.found = f'{{"status": "success", "data": {{"result": {found}}}}}'
+    flow = {**recipe("check-health"), **page_flows["alerts"]}
+    flow["tasks"][0]["uri"] = f"{alerts.url}/api/v1/query"
+    take(flow, "check-health")
+    soaked(f"soak-alerts-{label}")
+    assert said(f"soak-alerts-{label}") == [(label, "pipeline")]
+    assert 'ALERTS{alertstate="firing", service="shop"}[30m]' in alerts.asked
+
+
+@pytest.fixture
+def alerts(stand_in):
+    """Prometheus, as far as a query goes: its `url`, what is `found`, what was `asked` last."""
+    one = SimpleNamespace(found="", asked="")
+
+    def answer(asked):
+        (one.asked,) = parse_qs(asked.body.decode())["query"]
+        return 200, one.found
+
+    with stand_in(answer) as one.url:
+        yield one
