@@ -30,7 +30,7 @@ from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.false_alarms import least_rollback_risk
 from oumi_deploy.evaluation.reliability import EndRisk, reliability
 from oumi_deploy.evaluation.scoring import end_of_rollouts
-from oumi_deploy.evaluation.seen_groups import of_seen_groups
+from oumi_deploy.evaluation.seen_groups import group_digests, of_seen_groups
 from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
 from oumi_deploy.policy.pauses import Evidence, PauseRules
 from oumi_deploy.policy.policy import DeploymentPolicy
@@ -93,6 +93,7 @@ def calibrate(
         "n_good": int((known.labels == GOOD).sum()),
         "n_bad": int((known.labels == BAD).sum()),
         "n_left_out_as_trained_on": int(seen.sum()),
+        "group_digests": group_digests(known),
         **_figures(seen_so_far, policy.rewards, for_risk, seed),
     }
     return replace(policy, calibration=replace(calibration, fitted_on=about))

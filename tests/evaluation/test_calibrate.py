@@ -24,7 +24,7 @@ from oumi_deploy.evaluation.calibrate import calibrate
 from oumi_deploy.evaluation.evaluate import policy_answers
 from oumi_deploy.evaluation.reliability import end_risk, reliability
 from oumi_deploy.evaluation.scoring import score
-from oumi_deploy.evaluation.seen_groups import group_digests
+from oumi_deploy.evaluation.seen_groups import group_digests, of_seen_groups
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.qfunctions import NetworkQ
 from oumi_deploy.problem.encoder import fit_encoder
@@ -125,6 +125,9 @@ def test_groups_of_the_training_split_are_left_out(make_releases):
     alone = calibrate(policy, new).calibration
     assert alone is not None
     assert both.calibration.slope == alone.slope
+    # What it was fitted on is known again, and only that.
+    assert of_seen_groups(both.calibration.fitted_on, new).all()
+    assert not of_seen_groups(both.calibration.fitted_on, seen).any()
     with pytest.raises(DeployError, match="100 are of groups that it was trained on"):
         calibrate(policy, seen)
 

@@ -177,9 +177,11 @@ def test_it_says_where_it_cannot_know_the_training_groups(policy, releases):
 
 
 def test_it_warns_where_the_policy_was_calibrated_on_these_releases(policy, releases):
-    fitted = Calibration(0.0, 1.0, fitted_on={"fingerprint": releases.fingerprint()})
+    about = {"fingerprint": releases.fingerprint(), "group_digests": group_digests(releases)}
+    fitted = Calibration(0.0, 1.0, fitted_on=about)
     said = contents_of(replace(policy, calibration=fitted), releases)
     assert any("calibrated on these very releases" in warning for warning in said["warnings"])
+    assert said["policy"]["calibration"]["fitted_on"] == {"fingerprint": about["fingerprint"]}
 
 
 def test_a_broken_bound_on_false_alarms_is_told(policy, make_episodes):

@@ -34,6 +34,7 @@ is None; `low` and `high` are the ends of its 95 % interval from resampling grou
 - `warnings`: sentences on where the policy must not be trusted, see `trust`.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -156,17 +157,22 @@ def _compare(
 
 
 def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
-    calibration = policy.calibration
-    training = {k: v for k, v in policy.training_data.items() if k != "group_digests"}
+    calibration = None if policy.calibration is None else policy.calibration.as_dict()
+    if calibration is not None:
+        calibration["fitted_on"] = _without_digests(calibration["fitted_on"])
     return {
         "kind": policy.q_function.as_dict()["kind"],
         "form": policy.form,
         "state": list(policy.encoder.names),
         "rewards": policy.rewards.as_dict(),
         "discount": policy.discount,
-        "training_data": training,
-        "calibration": None if calibration is None else calibration.as_dict(),
+        "training_data": _without_digests(policy.training_data),
+        "calibration": calibration,
     }
+
+
+def _without_digests(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in about.items() if k != "group_digests"}
 
 
 def _is_calibrated_on(policy: DeploymentPolicy, episodes: Episodes) -> bool:
