@@ -84,8 +84,9 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from oumi_deploy.loop.champion import begin, go_back
     from oumi_deploy.loop.folder import LoopFolder
-    from oumi_deploy.loop.night import begin, go_back, learn
+    from oumi_deploy.loop.night import learn
     from oumi_deploy.loop.report import describe, describe_history
 
     if args.init != (args.policy is not None):

@@ -94,12 +94,13 @@ class LoopFolder:
         except (OSError, ValueError) as error:
             raise DeployError(f"{path}: {error}") from error
 
-    def lineage(self) -> list[dict[str, Any]]:
-        """Returns what is written of the champion, the version it was trained from, and so on."""
-        told = [self.about(self.champion)]
-        while (parent := told[-1]["parent"]) is not None:
-            told.append(self.about(parent))
-        return told
+    def lineage(self) -> list[int]:
+        """Returns the version that the champion was trained from, that of this one, and so on."""
+        numbers, parent = [], self.about(self.champion)["parent"]
+        while parent is not None:
+            numbers.append(parent)
+            parent = self.about(parent)["parent"]
+        return numbers
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.offpolicy import estimate_policy, value_features
@@ -50,31 +51,48 @@ class Verdict:
     log_alone: dict[str, Any]
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Releases that neither policy was trained or calibrated on, as far as their files tell.
+
+    Attributes:
+        trusted: Those of the trusted file, labelled or not.
+        new: New ones, labelled or not.
+        not_listed: What may be among the new ones in spite of that, see `not_listed`; None where
+            nothing can be.
+    """
+
+    trusted: Episodes
+    new: Episodes
+    not_listed: str | None = None
+
+
 def judge(
     champion: DeploymentPolicy,
     challenger: DeploymentPolicy,
-    trusted: Episodes,
-    new: Episodes,
+    held_out: HeldOut,
     settings: LoopSettings,
 ) -> Verdict:
-    """Judges both on releases that neither was trained or calibrated on.
+    """Judges both on releases held out.
 
     Args:
         champion: The champion.
         challenger: The challenger.
-        trusted: Labelled releases of the trusted file.
-        new: New releases held out, labelled or not.
+        held_out: The releases.
         settings: What the challenger must show.
 
     Raises:
-        DeployError: If no trusted release is left, or a column of the state is missing.
+        DeployError: If no labelled release of the trusted file is left, or a column of the state
+            is missing.
     """
-    if not len(trusted):
+    trusted, new = held_out.trusted, held_out.new
+    if not (trusted.labels != UNKNOWN).any():
         raise DeployError(
-            "trusted_episodes: all of its groups were trained on: name a file of others"
+            "trusted_episodes: all of its groups were trained or calibrated on: name a file of "
+            "others"
         )
     reviewed = review_shares(new)
-    counts = are_enough(reviewed, settings.least_reviewed)
+    counts = held_out.not_listed is None and are_enough(reviewed, settings.least_reviewed)
     parts = {"trusted": pair(champion, challenger, trusted, np.ones(len(trusted)))}
     if reviewed:
         parts["new"] = pair(champion, challenger, new, review_weights(new))
@@ -89,7 +107,7 @@ def judge(
     promotes, reason = decide(figures["together"], settings.recall_margin)
     return Verdict(
         promotes,
-        "; ".join([reason, *_why_new_does_not_count(reviewed, settings.least_reviewed)]),
+        "; ".join([reason, *_why_new_does_not_count(held_out, reviewed, settings)]),
         figures,
         ask_log(challenger, new, settings.seed),
     )
@@ -133,12 +151,17 @@ def ask_log(policy: DeploymentPolicy, new: Episodes, seed: int) -> dict[str, Any
         return {"refused": str(error)}
 
 
-def _why_new_does_not_count(reviewed: Mapping[str, Any], least: float) -> list[str]:
+def _why_new_does_not_count(
+    held_out: HeldOut, reviewed: Mapping[str, Any], settings: LoopSettings
+) -> list[str]:
     if not reviewed:
         return ["no new release held out is labelled"]
-    return [
-        f"new releases do not count: of {part['n_releases']} {_KINDS[kind]} ones "
-        f"{part['n_labelled']} are labelled, less than {least:g}"
+    least, unknown = settings.least_reviewed, held_out.not_listed
+    may_be_seen = [] if unknown is None else [f"they may be among {unknown}"]
+    too_few = [
+        f"of {part['n_releases']} {_KINDS[kind]} ones {part['n_labelled']} are labelled, less "
+        f"than {least:g}"
         for kind, part in reviewed.items()
         if part["share"] < least
     ]
+    return [f"new releases do not count: {why}" for why in (*may_be_seen, *too_few)]

@@ -12,28 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One night of learning, the beginning, and the way back."""
+"""One night of learning."""
 
-import hashlib
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.calibrate import calibrate
-from oumi_deploy.loop.folder import POLICY, PRETRAINED, LoopFolder
-from oumi_deploy.loop.judging import Verdict, judge
-from oumi_deploy.loop.releases import Releases, gather, unseen
-from oumi_deploy.loop.reviews import waiting_for_review
+from oumi_deploy.loop.about import about_policy, about_releases
+from oumi_deploy.loop.folder import POLICY, LoopFolder
+from oumi_deploy.loop.judging import HeldOut, Verdict, judge
+from oumi_deploy.loop.releases import Releases, gather
 from oumi_deploy.loop.settings import SETTINGS_FILE, LoopSettings, read_settings
 from oumi_deploy.loop.training import train_challenger
+from oumi_deploy.loop.unseen import not_listed, taught, trained_on, unseen
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.serving.log.export import NothingToExport
-from oumi_deploy.serving.policies import read_versioned
 
 _DAY = 86_400.0
 
@@ -112,27 +109,28 @@ class _Night:
         return challenger
 
     def verdict(self, challenger: DeploymentPolicy, releases: Releases) -> Verdict:
-        """Judges champion and challenger on what no version of theirs was trained on."""
-        taught = [about["training_data"] for about in self.folder.lineage()]
-        taught.append(challenger.training_data)
+        """Judges champion and challenger on what taught neither of them."""
+        known = taught(self.champion, f"version {self.parent}")
+        known |= taught(challenger, "the challenger")
+        for number in self.folder.lineage():
+            # Training went on from there; its calibration left no trace.
+            ancestor = DeploymentPolicy.load(self.folder.version(number) / POLICY)
+            known |= trained_on(ancestor, f"version {number}")
+        held_out = HeldOut(
+            unseen(releases.trusted, known), unseen(releases.judge, known), not_listed(known)
+        )
         with self.timed("judge"):
-            return judge(
-                self.champion,
-                challenger,
-                unseen(releases.trusted, taught),
-                unseen(releases.judge, taught),
-                self.settings,
-            )
+            return judge(self.champion, challenger, held_out, self.settings)
 
     def about(
         self, challenger: DeploymentPolicy, releases: Releases, verdict: Verdict
     ) -> dict[str, Any]:
         """Returns all that is to be known of the challenger."""
         return {
-            **_described(self.draft / POLICY, challenger, self.parent, self.settings),
+            **about_policy(self.draft / POLICY, challenger, self.parent, self.settings),
             "outcome": "promoted" if verdict.promotes else "kept",
             "reason": verdict.reason,
-            **_exported(releases),
+            **about_releases(releases),
             "figures": verdict.figures,
             "log_alone": verdict.log_alone,
             "seconds": self.seconds,
@@ -149,7 +147,7 @@ class _Night:
         """Notes that there is nothing to learn from."""
         if not dry_run:
             self.folder.note("skipped", reason)
-        told = {} if releases is None else _exported(releases)
+        told = {} if releases is None else about_releases(releases)
         basis = {"outcome": "skipped", "reason": reason, "dry_run": dry_run}
         return {**basis, "champion": self.parent, **told}
 
@@ -159,88 +157,6 @@ class _Night:
         started = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - started, 1)
-
-
-def begin(folder: LoopFolder, policy_file: Path, pretrained: Path | None) -> dict[str, Any]:
-    """Makes a policy the first champion.
-
-    Args:
-        folder: The loop, with its settings.
-        policy_file: A calibrated policy.
-        pretrained: Folder of its model, for training to go on from; None to train anew each time.
-
-    Raises:
-        DeployError: If there is a champion already, or something cannot be used.
-    """
-    settings = read_settings(folder.path)
-    policy = read_versioned(policy_file).policy
-    if pretrained is not None and not (pretrained / "config.json").is_file():
-        raise DeployError(f"{pretrained}: not a saved model: it has no config.json")
-    with folder.locked():
-        if folder.is_begun:
-            raise DeployError(f"{folder.path}: version {folder.champion} is champion already")
-        with folder.workplace() as work:
-            draft = work / "version"
-            draft.mkdir()
-            shutil.copyfile(policy_file, draft / POLICY)
-            if pretrained is not None:
-                shutil.copytree(pretrained, draft / PRETRAINED)
-            reason = "the loop begins with it"
-            about = {
-                **_described(draft / POLICY, policy, None, settings),
-                "outcome": "promoted",
-                "reason": reason,
-            }
-            number = folder.keep(draft, about)
-            folder.promote(number)
-            folder.note("begun", reason, version=number)
-    return {**about, "champion": number}
-
-
-def go_back(folder: LoopFolder) -> dict[str, Any]:
-    """Makes the version that the champion took the place of champion again.
-
-    Raises:
-        DeployError: If there is none.
-    """
-    with folder.locked():
-        folder.settle()
-        left = folder.champion
-        parent = folder.about(left)["parent"]
-        if parent is None:
-            raise DeployError(f"{folder.path}: version {left} is the first: nothing to go back to")
-        folder.promote(parent)
-        reason = f"somebody went back from version {left}"
-        folder.note("back", reason, version=left)
-    return {"outcome": "back", "reason": reason, "champion": parent}
-
-
-def _described(
-    path: Path, policy: DeploymentPolicy, parent: int | None, settings: LoopSettings
-) -> dict[str, Any]:
-    return {
-        "parent": parent,
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "policy_version": read_versioned(path).version,
-        "split": settings.split(),
-        "training_config": hashlib.sha256(settings.training_config.read_bytes()).hexdigest(),
-        "training_data": dict(policy.training_data),
-    }
-
-
-def _exported(releases: Releases) -> dict[str, Any]:
-    exported = releases.exported
-    return {
-        "exported": {
-            "n_releases": exported.n_rollouts,
-            "n_labelled": exported.n_labelled,
-            "n_untold": exported.n_untold,
-            "labelled_by": dict(exported.labelled_by),
-            "left_out": dict(exported.left_out),
-        },
-        "data": releases.described(),
-        "waiting_for_review": waiting_for_review(releases.judge),
-    }
 
 
 def _require_same_split(folder: LoopFolder, settings: LoopSettings) -> None:

@@ -14,7 +14,6 @@
 
 """The releases of one night: new ones from the log by their side, and the fixed files."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from oumi_deploy.episodes.packed import Episodes, concatenate, read_episodes
 from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.episodes.table import read_frame, write_frame
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.seen_groups import of_seen_groups
 from oumi_deploy.loop.reviews import are_enough, review_shares, standing_for_all
 from oumi_deploy.loop.settings import LoopSettings
 from oumi_deploy.loop.split import SIDES, Side, group_of, side_of
@@ -51,7 +49,7 @@ class Releases:
         calibrate: Labelled releases to calibrate on, the fixed file's and, where enough of them are
             reviewed, new ones.
         judge: New releases held out, labelled or not.
-        trusted: Releases of the trusted file, all labelled.
+        trusted: Releases of the trusted file, labelled or not.
     """
 
     exported: Exported
@@ -98,8 +96,9 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
         group=lambda rollout: group_of(rollout, settings),
         sources=settings.trusted_sources,
     )
-    trusted = _labelled(read_episodes(settings.trusted_episodes))
-    if not len(trusted):
+    # Whole, as its fingerprint is of the whole.
+    trusted = read_episodes(settings.trusted_episodes)
+    if not len(_labelled(trusted)):
         raise DeployError(f"{settings.trusted_episodes}: no episode is labelled")
     fixed = _calibrated_on(settings, trusted)
     new = read_episodes(work / _NEW)
@@ -120,19 +119,6 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
         dealt["judge"],
         trusted,
     )
-
-
-def unseen(episodes: Episodes, training_data: Sequence[Mapping[str, Any]]) -> Episodes:
-    """Returns the episodes of groups that none of these policies was trained on.
-
-    Args:
-        episodes: The episodes.
-        training_data: What each policy's file says of its training split.
-    """
-    seen = np.zeros(len(episodes), dtype=bool)
-    for one in training_data:
-        seen |= of_seen_groups(one, episodes)
-    return episodes.select(~seen)
 
 
 def _to_calibrate_on(new: Episodes, settings: LoopSettings, fixed: Episodes) -> Episodes:

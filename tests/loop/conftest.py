@@ -28,6 +28,7 @@ import pytest
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.table import write_frame
 from oumi_deploy.loop import night
+from oumi_deploy.loop.champion import begin
 from oumi_deploy.loop.folder import LoopFolder
 from oumi_deploy.loop.settings import LoopSettings
 from oumi_deploy.loop.split import side_of
@@ -61,9 +62,9 @@ def watches(metric: str, **changes: Any) -> DeploymentPolicy:
         form="sequential",
         rewards=Rewards(),
         discount=1.0,
-        training_data={},
+        training_data={"group_digests": []},
         metrics={},
-        calibration=Calibration(0.0, 1.0),
+        calibration=Calibration(0.0, 1.0, fitted_on={"group_digests": []}),
     )
     return replace(policy, **changes)
 
@@ -169,8 +170,18 @@ def loop(tmp_path) -> LoopFolder:
     write_frame(trusted_frame(), folder / "trusted.csv")
     watches("error_rate").save(tmp_path / "first.json")
     begun = LoopFolder(folder)
-    night.begin(begun, tmp_path / "first.json", None)
+    begin(begun, tmp_path / "first.json", None)
     return begun
+
+
+@pytest.fixture
+def not_begun(tmp_path, loop) -> LoopFolder:
+    """The same, with no champion yet."""
+    folder = tmp_path / "not begun"
+    folder.mkdir()
+    for name in ("loop.toml", "train.yaml", "trusted.csv"):
+        (folder / name).write_bytes((loop.path / name).read_bytes())
+    return LoopFolder(folder)
 
 
 @pytest.fixture

@@ -22,12 +22,10 @@ from pathlib import Path
 import pytest
 
 from oumi_deploy.cli.main import main
-from oumi_deploy.episodes.packed import read_episodes
 from oumi_deploy.episodes.table import read_frame, write_frame
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.seen_groups import group_digests
-from oumi_deploy.loop.folder import LoopFolder
-from oumi_deploy.loop.night import begin, go_back, learn
+from oumi_deploy.loop.champion import begin, go_back
+from oumi_deploy.loop.night import learn
 from oumi_deploy.loop.releases import gather
 from oumi_deploy.loop.settings import LoopSettings, read_settings
 from oumi_deploy.loop.split import group_of
@@ -177,15 +175,6 @@ def test_what_the_champion_let_pass_does_not_calibrate_alone(
     assert report["data"]["calibrate"]["n_releases"] == 30
 
 
-def test_nothing_that_was_trained_on_judges(loop, make_log, drifted_log, trains, policy_on):
-    trusted = read_episodes(loop.path / "trusted.csv")
-    taught = {"group_digests": group_digests(trusted), "fingerprint": ""}
-    trains(policy_on("memory_usage", training_data=taught))
-    with pytest.raises(DeployError, match="trained on"):
-        learn(loop, make_log(drifted_log()))
-    assert loop.champion == 1
-
-
 def test_nothing_that_is_calibrated_on_judges(loop, make_log, drifted_log, tmp_path):
     """The fixed file to calibrate on may hold what the log holds too, by the same group names."""
     settings_file = loop.path / "loop.toml"
@@ -250,15 +239,11 @@ def test_the_settings_of_the_recipe_are_settings(tmp_path):
         assert getattr(settings, name) == getattr(defaults, name)
 
 
-def test_an_uncalibrated_policy_begins_nothing(tmp_path, loop, policy_on):
+def test_an_uncalibrated_policy_begins_nothing(tmp_path, not_begun, policy_on):
     policy_on("error_rate", calibration=None).save(tmp_path / "bare.json")
-    other = tmp_path / "other"
-    other.mkdir()
-    for name in ("loop.toml", "train.yaml", "trusted.csv"):
-        (other / name).write_bytes((loop.path / name).read_bytes())
     with pytest.raises(DeployError, match="not calibrated"):
-        begin(LoopFolder(other), tmp_path / "bare.json", None)
-    assert not LoopFolder(other).is_begun
+        begin(not_begun, tmp_path / "bare.json", None)
+    assert not not_begun.is_begun
 
 
 def test_two_runs_are_kept_apart(loop, capsys):

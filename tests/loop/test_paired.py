@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.loop.judging import decide, judge
+from oumi_deploy.loop.judging import HeldOut, decide, judge
 from oumi_deploy.loop.paired import figures_of, join, pair
 from oumi_deploy.loop.reviews import review_weights
 from oumi_deploy.loop.settings import LoopSettings
@@ -71,7 +71,7 @@ def test_a_challenger_that_never_rolls_back_gains_nothing_by_it(policy_on, make_
     new = make_episodes(*([caught, passed] * 20))
     champion, blind = policy_on("error_rate"), policy_on("memory_usage")
     trusted = make_episodes(*([passed] * 20))
-    assert not judge(champion, blind, trusted, new, SETTINGS).promotes
+    assert not judge(champion, blind, HeldOut(trusted, new), SETTINGS).promotes
 
 
 @given(st.lists(st.sampled_from(["rolled back", "reviewed", "went on", "labelled"]), min_size=1))
