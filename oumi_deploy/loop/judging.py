@@ -14,7 +14,7 @@
 
 """Whether a challenger takes the champion's place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ class Verdict:
         promotes: Whether the challenger is to be champion.
         reason: Why, or why not, in a sentence.
         figures: `trusted` and `new`, each as of `figures_of`, and `together`, which decides;
-            `reviewed`, how many of the new ones are labelled; `new_count`, whether they count.
+            `reviewed`, how many of the new ones are labelled, without those that incidents told of;
+            `new_count`, whether they count.
         log_alone: What the decision log alone says of the challenger; it never decides.
     """
 
@@ -58,12 +59,14 @@ class HeldOut:
     Attributes:
         trusted: Those of the trusted file, labelled or not.
         new: New ones, labelled or not.
+        incidents: Ids of the new ones that incidents told of.
         not_listed: What may be among the new ones in spite of that, see `not_listed`; None where
             nothing can be.
     """
 
     trusted: Episodes
     new: Episodes
+    incidents: Collection[str] = ()
     not_listed: str | None = None
 
 
@@ -91,11 +94,14 @@ def judge(
             "trusted_episodes: all of its groups were trained or calibrated on: name a file of "
             "others"
         )
-    reviewed = review_shares(new)
-    counts = held_out.not_listed is None and are_enough(reviewed, settings.least_reviewed)
+    reviewed = review_shares(new, held_out.incidents)
+    is_labelled = bool((new.labels != UNKNOWN).any())
+    is_known = held_out.not_listed is None and are_enough(reviewed, settings.least_reviewed)
+    counts = is_labelled and is_known
     parts = {"trusted": pair(champion, challenger, trusted, np.ones(len(trusted)))}
-    if reviewed:
-        parts["new"] = pair(champion, challenger, new, review_weights(new))
+    if is_labelled:
+        weights = review_weights(new, held_out.incidents)
+        parts["new"] = pair(champion, challenger, new, weights)
     figures: dict[str, Any] = {
         name: figures_of(part, settings.seed) for name, part in parts.items()
     }
@@ -154,7 +160,7 @@ def ask_log(policy: DeploymentPolicy, new: Episodes, seed: int) -> dict[str, Any
 def _why_new_does_not_count(
     held_out: HeldOut, reviewed: Mapping[str, Any], settings: LoopSettings
 ) -> list[str]:
-    if not reviewed:
+    if not (held_out.new.labels != UNKNOWN).any():
         return ["no new release held out is labelled"]
     least, unknown = settings.least_reviewed, held_out.not_listed
     may_be_seen = [] if unknown is None else [f"they may be among {unknown}"]

@@ -117,7 +117,10 @@ class _Night:
             ancestor = DeploymentPolicy.load(self.folder.version(number) / POLICY)
             known |= trained_on(ancestor, f"version {number}")
         held_out = HeldOut(
-            unseen(releases.trusted, known), unseen(releases.judge, known), not_listed(known)
+            unseen(releases.trusted, known),
+            unseen(releases.judge, known),
+            releases.incidents,
+            not_listed(known),
         )
         with self.timed("judge"):
             return judge(self.champion, challenger, held_out, self.settings)

@@ -14,6 +14,7 @@
 
 """The releases of one night: new ones from the log by their side, and the fixed files."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,15 @@ from oumi_deploy.episodes.packed import Episodes, concatenate, read_episodes
 from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.episodes.table import read_frame, write_frame
 from oumi_deploy.errors import DeployError
-from oumi_deploy.loop.reviews import are_enough, review_shares, standing_for_all
+from oumi_deploy.loop.reviews import (
+    are_enough,
+    is_told_by_incident,
+    review_shares,
+    standing_for_all,
+)
 from oumi_deploy.loop.settings import LoopSettings
 from oumi_deploy.loop.split import SIDES, Side, group_of, side_of
+from oumi_deploy.serving.log.episodes import LoggedRollout, episode_id
 from oumi_deploy.serving.log.export import Exported, export_episodes
 
 _NEW = "new.parquet"
@@ -50,6 +57,7 @@ class Releases:
             reviewed, new ones.
         judge: New releases held out, labelled or not.
         trusted: Releases of the trusted file, labelled or not.
+        incidents: Ids of the new releases that incidents told of.
     """
 
     exported: Exported
@@ -58,6 +66,7 @@ class Releases:
     calibrate: Episodes
     judge: Episodes
     trusted: Episodes
+    incidents: frozenset[str]
 
     def lacking(self) -> str | None:
         """Returns what is missing for a challenger, None if nothing is."""
@@ -89,12 +98,16 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
         NothingToExport: If there is no new release.
         DeployError: If the log or a file cannot be read, or the fixed files share a group.
     """
+    incidents: set[str] = set()
+
+    def group(rollout: LoggedRollout) -> str:
+        # Here the export shows each rollout; of who labelled it the file says nothing.
+        if is_told_by_incident(rollout, settings):
+            incidents.add(episode_id(rollout.name))
+        return group_of(rollout, settings)
+
     exported = export_episodes(
-        log_url,
-        work / _NEW,
-        since=since,
-        group=lambda rollout: group_of(rollout, settings),
-        sources=settings.trusted_sources,
+        log_url, work / _NEW, since=since, group=group, sources=settings.trusted_sources
     )
     # Whole, as its fingerprint is of the whole.
     trusted = read_episodes(settings.trusted_episodes)
@@ -115,19 +128,23 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
         exported,
         work / _TRAIN,
         train,
-        _to_calibrate_on(dealt["calibrate"], settings, fixed),
+        _to_calibrate_on(dealt["calibrate"], incidents, settings, fixed),
         dealt["judge"],
         trusted,
+        frozenset(incidents),
     )
 
 
-def _to_calibrate_on(new: Episodes, settings: LoopSettings, fixed: Episodes) -> Episodes:
+def _to_calibrate_on(
+    new: Episodes, incidents: Collection[str], settings: LoopSettings, fixed: Episodes
+) -> Episodes:
     """Returns the fixed releases, and the new ones where enough of them are reviewed.
 
     Without what was rolled back, new releases look better than they are, and so would the risk.
     """
-    enough = are_enough(review_shares(new), settings.least_reviewed)
-    new = standing_for_all(new if enough else new.select(np.zeros(len(new), dtype=bool)))
+    enough = are_enough(review_shares(new, incidents), settings.least_reviewed)
+    counting = new if enough else new.select(np.zeros(len(new), dtype=bool))
+    new = standing_for_all(counting, incidents)
     return concatenate([fixed, new]) if len(fixed) else new
 
 

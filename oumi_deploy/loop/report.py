@@ -37,11 +37,12 @@ def describe(report: Mapping[str, Any]) -> str:
         lines += [_exported(report["exported"]), _sides(report["data"])]
     if "figures" in report:
         lines += ["", _table(report["figures"]), "", f"the log alone: {_log_alone(report)}"]
-    waiting = report.get("waiting_for_review", [])
-    if waiting:
+    waiting = report.get("waiting_for_review", {})
+    if any(waiting.values()):
+        stopped, others = (waiting[kind] for kind in ("rolled_back", "completed"))
         lines += [
-            f"{len(waiting)} rolled-back releases held out wait for a review (--json lists them), "
-            f"{waiting[0]} among them"
+            f"{len(stopped)} rolled-back releases and {len(others)} others held out have no label "
+            f"(--json lists them), {[*stopped, *others][0]} among them: a review may draw from them"
         ]
     return "\n".join([*lines, *([""] if lines else []), _outcome(report)])
 

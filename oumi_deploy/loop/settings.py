@@ -60,6 +60,12 @@ class LoopSettings:
     trusted_sources: tuple[str, ...]
     """Sources of SOURCES whose labels count. What others say neither teaches nor judges."""
 
+    incident_sources: tuple[str, ...] = ("incident", "cdevents")
+    """Which of the trusted sources speak up for what a release turned out to be, as incidents do.
+    What they label stands for itself alone; of the rest, what the others label, `review` among
+    them, stands for what nobody labelled. So a source that now and then says nothing may not be
+    silent of one sort of releases, or belongs here."""
+
     calibration_episodes: Path | None = None
     """File of labelled episodes to calibrate on beside the new ones, of other groups than
     `trusted_episodes`; None for none. New releases alone calibrate only once enough of them are
@@ -97,6 +103,12 @@ class LoopSettings:
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         _check_names("trusted_sources", self.trusted_sources, SOURCES)
+        _check_names("incident_sources", self.incident_sources, SOURCES)
+        if "review" in self.incident_sources:
+            raise DeployError(
+                "incident_sources: review is of releases drawn at random: what was reviewed "
+                "because it failed is to be told by another source, such as incident"
+            )
         _check_names("group_by", self.group_by, GROUP_PARTS)
         for name in ("window_days", "recall_margin", "least_reviewed"):
             value = getattr(self, name)
@@ -161,7 +173,7 @@ def _settings_of(plain: Mapping[str, Any], folder: Path) -> LoopSettings:
 def _value(name: str, value: Any, folder: Path) -> Any:
     if name in _PATHS:
         return folder / _of_type(name, value, str, "a path")
-    if name in ("trusted_sources", "group_by"):
+    if name in ("trusted_sources", "incident_sources", "group_by"):
         return tuple(_of_type(name, word, str, "words") for word in _of_type(name, value, list))
     if name == "pauses":
         return _pauses(_of_type(name, value, dict, "a table"))

@@ -143,7 +143,7 @@ def test_rolled_back_releases_that_few_reviewed_do_not_promote(
     assert few["outcome"] == "kept"
     assert few["figures"]["new"]["gain"]["lower_bound"] > 0
     assert "do not count" in few["reason"]
-    assert few["waiting_for_review"]
+    assert few["waiting_for_review"]["rolled_back"]
     assert learn(loop, log(2), dry_run=True)["outcome"] == "promoted"
 
 
@@ -215,6 +215,8 @@ def test_groups_may_not_change_sides(loop, make_log, drifted_log):
         ("recal_margin = 0.1", "recall_margin"),
         ("pauses = {pause_limits = 1}", "pause_limit"),
         ("least_reviewed = 0", "least_reviewed"),
+        ("incident_sources = ['review']", "incident_sources"),
+        ("incident_sources = ['incidents']", "incident"),
         ("window_days = true", "window_days"),
     ],
 )
@@ -235,7 +237,14 @@ def test_the_settings_of_the_recipe_are_settings(tmp_path):
     settings = read_settings(tmp_path)
     defaults = LoopSettings(Path(), Path(), ("review",))
     # What the recipe spells out are the defaults.
-    for name in ("group_by", "window_days", "recall_margin", "least_reviewed", "judge_share"):
+    for name in (
+        "incident_sources",
+        "group_by",
+        "window_days",
+        "recall_margin",
+        "least_reviewed",
+        "judge_share",
+    ):
         assert getattr(settings, name) == getattr(defaults, name)
 
 

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.loop.judging import HeldOut, decide, judge
 from oumi_deploy.loop.paired import figures_of, join, pair
-from oumi_deploy.loop.reviews import review_weights
 from oumi_deploy.loop.settings import LoopSettings
 from oumi_deploy.loop.split import side_of
 
@@ -72,22 +71,6 @@ def test_a_challenger_that_never_rolls_back_gains_nothing_by_it(policy_on, make_
     champion, blind = policy_on("error_rate"), policy_on("memory_usage")
     trusted = make_episodes(*([passed] * 20))
     assert not judge(champion, blind, HeldOut(trusted, new), SETTINGS).promotes
-
-
-@given(st.lists(st.sampled_from(["rolled back", "reviewed", "went on", "labelled"]), min_size=1))
-def test_labelled_releases_stand_for_all_of_their_kind(make_episodes, kinds):
-    actions = {"rolled back": "ROLLBACK", "reviewed": "ROLLBACK"}
-    known = {"reviewed": "bad", "labelled": "good"}
-    episodes = make_episodes(
-        *({"error_rate": 0.5, "action": actions.get(k), "label": known.get(k)} for k in kinds)
-    )
-    weights = review_weights(episodes)
-    labelled = np.array([k in known for k in kinds])
-    assert (weights[~labelled] == 0).all()
-    for one, other in (("rolled back", "reviewed"), ("went on", "labelled")):
-        which = np.isin(kinds, [one, other])
-        if other in kinds:
-            assert weights[which].sum() == pytest.approx(which.sum())
 
 
 @given(st.integers(0, 2**32), st.integers(10, 40))
