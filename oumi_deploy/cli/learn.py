@@ -31,7 +31,8 @@ Learn from the decision log, and let a new policy decide only once it has shown 
   oumi-deploy learn --loop loop --log sqlite:///oumi_deploy.db       # every night
   oumi-deploy learn --loop loop --dry-run
   oumi-deploy learn --loop loop --history
-  oumi-deploy learn --loop loop --back
+  oumi-deploy learn --loop loop --back       # and nothing is promoted any more, until
+  oumi-deploy learn --loop loop --resume
 
 A night exports the new releases; trains a challenger on some groups of them with `oumi train`, from
 where the champion stands; calibrates it on others; and judges both on a fixed trusted file and on
@@ -69,7 +70,12 @@ def add_commands(commands: Any) -> None:
         "--dry-run", action="store_true", help="do all of it elsewhere, and leave the loop alone"
     )
     other.add_argument("--init", action="store_true", help="begin with --policy as champion")
-    other.add_argument("--back", action="store_true", help="go back to the version before")
+    other.add_argument(
+        "--back",
+        action="store_true",
+        help="go back to the version before, and promote nothing until --resume",
+    )
+    other.add_argument("--resume", action="store_true", help="promote again after --back")
     other.add_argument("--history", action="store_true", help="print what happened so far")
     parser.add_argument(
         "--policy", type=Path, metavar="FILE", help="with --init: a calibrated policy"
@@ -84,7 +90,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from oumi_deploy.loop.champion import begin, go_back
+    from oumi_deploy.loop.champion import begin, go_back, resume
     from oumi_deploy.loop.folder import LoopFolder
     from oumi_deploy.loop.night import learn
     from oumi_deploy.loop.report import describe, describe_history
@@ -102,6 +108,8 @@ def _run(args: argparse.Namespace) -> None:
         report = begin(folder, args.policy, args.pretrained)
     elif args.back:
         report = go_back(folder)
+    elif args.resume:
+        report = resume(folder)
     else:
         report = learn(folder, args.log, since=args.since, dry_run=args.dry_run)
     print(json.dumps(report, allow_nan=False) if args.json else describe(report))

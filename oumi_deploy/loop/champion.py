@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Who is champion by a person's word: the beginning, and the way back."""
+"""What a person says of champions: who is the first, the way back, and on from there."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.loop.about import about_policy
-from oumi_deploy.loop.folder import POLICY, PRETRAINED, LoopFolder
+from oumi_deploy.loop.folder import BACK, POLICY, PRETRAINED, RESUMED, LoopFolder
 from oumi_deploy.loop.settings import read_settings
 from oumi_deploy.loop.unseen import not_listed, require_unseen, taught
 from oumi_deploy.serving.policies import read_versioned
@@ -69,6 +69,8 @@ def begin(folder: LoopFolder, policy_file: Path, pretrained: Path | None) -> dic
 def go_back(folder: LoopFolder) -> dict[str, Any]:
     """Makes the version that the champion took the place of champion again.
 
+    From then on nothing is promoted until `resume`: what made the champion would make it again.
+
     Raises:
         DeployError: If there is none.
     """
@@ -78,7 +80,23 @@ def go_back(folder: LoopFolder) -> dict[str, Any]:
         parent = folder.about(left)["parent"]
         if parent is None:
             raise DeployError(f"{folder.path}: version {left} is the first: nothing to go back to")
+        reason = f"somebody went back from version {left}; nothing is promoted until --resume"
+        # First, so that whoever is killed in between leaves promotions held.
+        folder.note(BACK, reason, champion=parent, version=left)
         folder.promote(parent)
-        reason = f"somebody went back from version {left}"
-        folder.note("back", reason, version=left)
-    return {"outcome": "back", "reason": reason, "champion": parent}
+    return {"outcome": BACK, "reason": reason, "champion": parent}
+
+
+def resume(folder: LoopFolder) -> dict[str, Any]:
+    """Lets challengers be promoted again after `go_back`.
+
+    Raises:
+        DeployError: If they may be already.
+    """
+    with folder.locked():
+        folder.settle()
+        if not folder.is_held:
+            raise DeployError(f"{folder.path}: promotions are not held: there is nothing to resume")
+        reason = "somebody said that what is better may be promoted again"
+        folder.note(RESUMED, reason)
+    return {"outcome": RESUMED, "reason": reason, "champion": folder.champion}

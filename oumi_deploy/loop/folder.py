@@ -43,6 +43,10 @@ POLICY = "policy.json"
 PRETRAINED = "pretrained"
 ABOUT = "about.json"
 
+BACK = "back"
+RESUMED = "resumed"
+"""Events between which no challenger is promoted."""
+
 _CHAMPION = "champion"
 _VERSIONS = "versions"
 _WORK = "work"
@@ -176,13 +180,21 @@ class LoopFolder:
         _link(self.path / _CHAMPION, f"{_VERSIONS}/{number}")
         _sync(self.path, whole=False)
 
-    def note(self, event: str, reason: str, **more: Any) -> None:
-        """Adds a line to the history."""
+    def note(self, event: str, reason: str, *, champion: int | None = None, **more: Any) -> None:
+        """Adds a line to the history.
+
+        Args:
+            event: What happened, a word.
+            reason: Why.
+            champion: Who is champion then, if it is not who is champion now.
+            more: What else to tell.
+        """
+        champion = self.champion if champion is None else champion
         line = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "event": event,
-            "champion": self.champion,
-            "policy_version": self.about(self.champion)["policy_version"],
+            "champion": champion,
+            "policy_version": self.about(champion)["policy_version"],
             **more,
             "reason": reason,
         }
@@ -197,13 +209,19 @@ class LoopFolder:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody went back, and nobody has said since that promotions may go on."""
+        said = [line["event"] for line in self.history() if line["event"] in (BACK, RESUMED)]
+        return said[-1:] == [BACK]
+
     def settle(self) -> None:
         """Notes what a run did that was killed before it could note it."""
         told = self.history()
         noted = max((line.get("version", 0) for line in told), default=0)
         last = told[-1]["champion"] if told else None
         if last != self.champion:
-            reason = "the run that made it champion was ended before it noted so"
+            reason = "a run was ended between a change of champion and its note: this is who is"
             self.note("recovered", reason, version=max(noted, self.champion))
         elif noted < self.next_number() - 1:
             reason = "the run that made the version was ended before it could be made champion"

@@ -17,6 +17,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ class _Night:
             not_listed(known),
         )
         with self.timed("judge"):
-            return judge(self.champion, challenger, held_out, self.settings)
+            verdict = judge(self.champion, challenger, held_out, self.settings)
+        return _held(verdict) if verdict.promotes and self.folder.is_held else verdict
 
     def about(
         self, challenger: DeploymentPolicy, releases: Releases, verdict: Verdict
@@ -160,6 +162,11 @@ class _Night:
         started = time.perf_counter()
         yield
         self.seconds[step] = round(time.perf_counter() - started, 1)
+
+
+def _held(verdict: Verdict) -> Verdict:
+    held = "somebody went back, and nothing is promoted until --resume"
+    return replace(verdict, promotes=False, reason=f"{held}; it would be: {verdict.reason}")
 
 
 def _require_same_split(folder: LoopFolder, settings: LoopSettings) -> None:

@@ -59,18 +59,6 @@ def test_a_better_challenger_is_promoted_and_a_running_service_takes_it_up(
     assert [line["event"] for line in loop.history()] == ["begun", "promoted"]
 
 
-def test_one_command_goes_back(loop, make_log, drifted_log, trains, policy_on, capsys):
-    trains(policy_on("memory_usage"))
-    learn(loop, make_log(drifted_log()))
-    served = PolicyFile(loop.path / "policy.json")
-    assert main(["learn", "--loop", str(loop.path), "--back"]) == 0
-    assert served.refresh()
-    assert watched(served.current.policy) == "error_rate"
-    assert loop.history()[-1]["event"] == "back"
-    assert main(["learn", "--loop", str(loop.path), "--back"]) == 2
-    assert "first" in capsys.readouterr().err
-
-
 def test_a_challenger_that_forgets_is_kept_but_not_promoted(
     loop, make_log, drifted_log, trains, policy_on
 ):
