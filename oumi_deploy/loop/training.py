@@ -16,13 +16,13 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import oumi_deploy
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.figures.run import POLICY_FILE
+from oumi_deploy.loop.ending import run_to_end
 from oumi_deploy.loop.folder import POLICY, PRETRAINED
 
 LOG = "training.log"
@@ -42,6 +42,7 @@ def train_challenger(config: Path, champion: Path, episodes: Path, draft: Path) 
 
     Raises:
         DeployError: If `oumi train` is not there or fails.
+        KeyboardInterrupt, SystemExit: If we are told to end; the training has ended then.
     """
     run = draft / "run"
     settings = {
@@ -57,17 +58,10 @@ def train_challenger(config: Path, champion: Path, episodes: Path, draft: Path) 
     for name, value in settings.items():
         command += [f"--{name}", str(value)]
     log = draft / LOG
-    with log.open("wb") as output:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OUMI_EXTRA_DEPS_FILE": str(_PLUGIN), "DO_NOT_TRACK": "1"},
-            check=False,
-        )
-    if done.returncode:
-        raise DeployError(f"{config}: oumi train ended with {done.returncode}: {_last_line(log)}")
+    plugged_in = {**os.environ, "OUMI_EXTRA_DEPS_FILE": str(_PLUGIN), "DO_NOT_TRACK": "1"}
+    status = run_to_end(command, log, plugged_in)
+    if status:
+        raise DeployError(f"{config}: oumi train ended with {status}: {_last_line(log)}")
     os.replace(run / POLICY_FILE, draft / POLICY)
     os.replace(run / PRETRAINED, draft / PRETRAINED)
     shutil.rmtree(run)
