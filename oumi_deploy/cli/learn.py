@@ -67,7 +67,7 @@ def add_commands(commands: Any) -> None:
     )
     other = parser.add_mutually_exclusive_group()
     other.add_argument(
-        "--dry-run", action="store_true", help="do all of it elsewhere, and leave the loop alone"
+        "--dry-run", action="store_true", help="do all of it elsewhere; leave loop and log alone"
     )
     other.add_argument("--init", action="store_true", help="begin with --policy as champion")
     other.add_argument(

@@ -16,7 +16,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.calibrate import calibrate
 from oumi_deploy.loop.about import about_policy, about_releases
+from oumi_deploy.loop.dry_run import left_alone
 from oumi_deploy.loop.folder import POLICY, LoopFolder
 from oumi_deploy.loop.judging import HeldOut, Verdict, judge
 from oumi_deploy.loop.releases import Releases, gather
@@ -45,7 +46,8 @@ def learn(
         folder: The loop.
         log_url: URL of the decision log.
         since: Unix seconds from which on releases are new; by default `window_days` ago.
-        dry_run: Whether to do all of it in a temporary folder and leave the loop as it is.
+        dry_run: Whether to do all of it in a temporary folder, and leave the loop and the log as
+            they are.
 
     Returns:
         JSON-able: `outcome` (`promoted`, `kept` or `skipped`; of a dry run what would be),
@@ -63,7 +65,7 @@ def learn(
             night = _Night(folder, settings, work)
             start = time.time() - settings.window_days * _DAY if since is None else since
             try:
-                with night.timed("export"):
+                with night.timed("export"), left_alone(log_url) if dry_run else nullcontext():
                     releases = gather(settings, log_url, start, work)
             except NothingToExport as error:
                 return night.skip(str(error), dry_run)

@@ -34,10 +34,6 @@ from oumi_deploy.serving.log.export import export_episodes
 from oumi_deploy.serving.policies import PolicyFile
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def watched(policy: DeploymentPolicy) -> str:
     return policy.encoder.metrics[0]
 
@@ -73,17 +69,6 @@ def test_a_challenger_that_forgets_is_kept_but_not_promoted(
     assert report["outcome"] == "kept"
     assert loop.champion == 1
     assert loop.about(2)["reason"] == report["reason"] == loop.history()[-1]["reason"]
-
-
-def test_a_dry_run_says_the_same_and_writes_nothing(loop, make_log, drifted_log, trains, policy_on):
-    trains(policy_on("memory_usage"))
-    log, before = make_log(drifted_log()), files(loop.path)
-    dry = learn(loop, log, dry_run=True)
-    assert files(loop.path) == before
-    assert loop.champion == 1
-    wet = learn(loop, log)
-    for name in ("outcome", "reason", "figures", "data"):
-        assert dry[name] == wet[name]
 
 
 def test_labels_of_a_source_that_is_not_listed_teach_nothing(
