@@ -211,6 +211,8 @@ def write_configs(path: Path, n_steps: int) -> None:
     (path / "train.yaml").write_text(yaml.safe_dump(night))
     settings = (RECIPE / "loop.toml").read_text()
     for line, ours in (
+        # What says here that a release went well knows the truth.
+        ('["review", "incident"]', '["review", "incident", "pipeline"]'),
         ('group_by = ["environment", "day"]', 'group_by = ["version"]'),
         ("judge_share = 0.2", "judge_share = 0.1"),
         ("calibrate_share = 0.2", "calibrate_share = 0.05"),
