@@ -36,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ from oumi_deploy.evaluation.metrics import paired_gains, summarise, told
 from oumi_deploy.evaluation.scoring import end_of_rollouts, score
 from oumi_deploy.loop.settings import read_settings
 from oumi_deploy.loop.split import side_of
-from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
+from oumi_deploy.serving.log.entries import DecisionEntry, Entry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog
 
 ROOT = Path(__file__).parents[2]
@@ -253,7 +253,7 @@ def compare(
 
 def played(
     policy: DeploymentPolicy, frame: pd.DataFrame, at: float, reviewed: Any, lie: str = ""
-) -> Iterator[DecisionEntry | OutcomeEntry]:
+) -> Iterator[Entry]:
     """Yields what the log hears of releases that a policy decides on.
 
     Args:
@@ -319,7 +319,7 @@ def outcome(name: RolloutName, at: float, source: str, label: Any) -> OutcomeEnt
     return OutcomeEntry(uuid4().hex, name, at + 3600, source, label, source, "", {})
 
 
-def write(log_url: str, entries: Iterator[DecisionEntry | OutcomeEntry]) -> None:
+def write(log_url: str, entries: Iterable[Entry]) -> None:
     """Writes entries to a decision log."""
 
     async def record(log: DecisionLog) -> None:

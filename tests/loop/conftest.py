@@ -13,11 +13,13 @@
 # limitations under the License.
 """A loop whose champion knows failures by errors, and a log in which they come by memory."""
 
-import asyncio
+import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
@@ -37,8 +39,20 @@ from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
-from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
-from oumi_deploy.serving.log.writer import DecisionLog
+from oumi_deploy.serving.log.entries import Entry, RolloutName
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+learning_loop = _load(Path(__file__).parents[1] / "benchmarks" / "learning_loop.py")
 
 SETTINGS = """
 training_config = "train.yaml"
@@ -71,64 +85,33 @@ def watches(metric: str, **changes: Any) -> DeploymentPolicy:
 
 def release(
     number: int, bad: bool, *, errors: float = 0.01, stops: bool = False, label: str = ""
-) -> list[DecisionEntry | OutcomeEntry]:
+) -> list[Entry]:
     """Returns what the log hears of a release whose memory tells that it is bad."""
     name = RolloutName("pay", "production", f"group-{number // 3}", str(number))
     at = time.time() - 3600
     row = {"error_rate": errors, "memory_usage": 0.9 if bad else 0.3}
+    observations = [{"timestamp": at + 60 * minute, **row} for minute in range(2)]
     decision = "ROLLBACK" if stops else "CONTINUE"
-    entries: list[DecisionEntry | OutcomeEntry] = [
-        DecisionEntry(
-            id=uuid4().hex,
-            name=name,
-            at=at,
-            asked_by="api",
-            policy_version="",
-            base=None,
-            kept=0,
-            observations=[{"timestamp": at + 60 * minute, **row} for minute in range(2)],
-            last=False,
-            preferred=decision,
-            decision=decision,
-            answered=decision,
-            propensity=1.0,
-            explored=False,
-            shadow=False,
-            risk=0.5,
-            confidence=0.5,
-            q_values={},
-            reasons=[],
-        )
-    ]
+    entries = [learning_loop.decided(name, at, decision, observations)]
     if label:
         source, _, word = label.rpartition(" ")
-        entries.append(OutcomeEntry(uuid4().hex, name, at, source, word, "", "", {}))  # pyright: ignore[reportArgumentType]
+        entries.append(learning_loop.outcome(name, at, source, word))
     return entries
 
 
-def drifted(source: str = "pipeline", lie: bool = False) -> list[DecisionEntry | OutcomeEntry]:
+def drifted(source: str = "pipeline", lie: bool = False) -> list[Entry]:
     """Returns a log in which every third release is bad, went on, and is labelled by a source."""
-    entries: list[DecisionEntry | OutcomeEntry] = []
+    entries: list[Entry] = []
     for number in range(3 * N_GROUPS):
         bad = number % 3 == 0
         entries += release(number, bad, label=f"{source} {'bad' if bad != lie else 'good'}")
     return entries
 
 
-def write_log(path: Path, entries: Iterable[DecisionEntry | OutcomeEntry]) -> str:
+def write_log(path: Path, entries: Iterable[Entry]) -> str:
     """Writes a decision log and returns its URL."""
-
-    async def record(log: DecisionLog) -> None:
-        both = [
-            log.record(e) if isinstance(e, DecisionEntry) else log.record_outcome(e)
-            for e in entries
-        ]
-        await asyncio.gather(*both)
-
     url = f"sqlite:///{path}"
-    log = DecisionLog.open(url)
-    asyncio.run(record(log))
-    log.close()
+    learning_loop.write(url, entries)
     return url
 
 
@@ -185,8 +168,13 @@ def not_begun(tmp_path, loop) -> LoopFolder:
 
 
 @pytest.fixture
-def make_log(tmp_path) -> Callable[[Iterable[DecisionEntry | OutcomeEntry]], str]:
+def make_log(tmp_path) -> Callable[[Iterable[Entry]], str]:
     return lambda entries: write_log(tmp_path / f"{uuid4().hex}.db", entries)
+
+
+@pytest.fixture(scope="session")
+def benchmark() -> ModuleType:
+    return learning_loop
 
 
 @pytest.fixture(scope="session")
@@ -195,12 +183,12 @@ def policy_on() -> Callable[..., DeploymentPolicy]:
 
 
 @pytest.fixture(scope="session")
-def drifted_log() -> Callable[..., list[DecisionEntry | OutcomeEntry]]:
+def drifted_log() -> Callable[..., list[Entry]]:
     return drifted
 
 
 @pytest.fixture(scope="session")
-def make_release() -> Callable[..., list[DecisionEntry | OutcomeEntry]]:
+def make_release() -> Callable[..., list[Entry]]:
     return release
 
 

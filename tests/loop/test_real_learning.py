@@ -13,32 +13,17 @@
 # limitations under the License.
 """A short version of tests/benchmarks/learning_loop.py: one night of drift, with `oumi train`."""
 
-import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "learning_loop.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    if not Path(sys.executable).with_name("oumi").is_file() and shutil.which("oumi") is None:
-        pytest.skip("Oumi is not installed")
-    spec = importlib.util.spec_from_file_location("learning_loop", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.real
 def test_the_loop_keeps_up_with_a_drift_and_believes_no_stranger(benchmark, tmp_path):
+    if not Path(sys.executable).with_name("oumi").is_file() and shutil.which("oumi") is None:
+        pytest.skip("Oumi is not installed")
     loop = benchmark.begin(tmp_path, n_releases=1500, n_steps=2000)
     first = loop.night(0, 1.0)
     assert first["outcome"] == "promoted"
