@@ -75,6 +75,9 @@ STATE = [
     *("error_rate.missing", "planned_share", "inverse_steps"),
 ]
 _DAY = 86_400.0
+_SEEDS = 100_000
+"""From one --seed to the next, so that no two share a seed of releases."""
+
 _TOLD = ("phase", "timestamp", "canary_share", "planned_steps", "requests", "latency")
 
 
@@ -85,11 +88,12 @@ def main() -> None:
     )
     parser.add_argument("--releases", type=int, default=1000, help="a night (default 1,000)")
     parser.add_argument("--steps", type=int, default=3000, help="of training (default 3,000)")
+    parser.add_argument("--seed", type=int, default=0, help="of releases and training (default 0)")
     parser.add_argument("--folder", type=Path, help="folder to leave the loop in (default none)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a row")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        loop = begin(args.folder or Path(temporary), args.releases, args.steps)
+        loop = begin(args.folder or Path(temporary), args.releases, args.steps, args.seed)
         for number, share in enumerate(DRIFT):
             show(loop.night(number, share), args.json)
         show(loop.poisoned(len(DRIFT)), args.json)
@@ -110,11 +114,13 @@ class Loop:
         folder: What holds all of it.
         frozen: The policy that it began with.
         n_releases: Releases a night.
+        seed: Of all that is drawn.
     """
 
     folder: Path
     frozen: DeploymentPolicy
     n_releases: int
+    seed: int
 
     @property
     def path(self) -> Path:
@@ -163,18 +169,21 @@ class Loop:
         """Generates the releases of a night, of which a share is of the new kind."""
         n_new = round(self.n_releases * share)
         parts = [(self.n_releases - n_new, OLD), (n_new, NEW)]
-        seeds = (1000 + 2 * number, 1001 + 2 * number)
+        seeds = (
+            _SEEDS * self.seed + 1000 + 2 * number,
+            _SEEDS * self.seed + 1001 + 2 * number,
+        )
         made = [generated(n, seed, kind) for (n, kind), seed in zip(parts, seeds, strict=True) if n]
         return pd.concat(made, ignore_index=True)
 
 
-def begin(folder: Path, n_releases: int, n_steps: int) -> Loop:
+def begin(folder: Path, n_releases: int, n_steps: int, seed: int = 0) -> Loop:
     """Trains and calibrates a policy on releases of the old kind, and begins a loop with it."""
     path = folder / "loop"
     path.mkdir(parents=True)
-    for name, count, seed in (("past", 1500, 1), ("calibration", 400, 2), ("trusted", 200, 3)):
-        write_frame(generated(count, seed, OLD), path / f"{name}.parquet")
-    write_configs(path, n_steps)
+    for name, count, own in (("past", 1500, 1), ("calibration", 400, 2), ("trusted", 200, 3)):
+        write_frame(generated(count, _SEEDS * seed + own, OLD), path / f"{name}.parquet")
+    write_configs(path, n_steps, seed)
     train_first(path / "first.yaml")
     trained, calibrated = folder / "first", folder / "first.json"
     about = ("--policy", trained / "deployment_policy_model.json", "--range-margin", "0.5")
@@ -182,7 +191,7 @@ def begin(folder: Path, n_releases: int, n_steps: int) -> Loop:
     run("calibrate", *about, "--episodes", path / "calibration.parquet", "--out", calibrated)
     begun = ("--policy", calibrated, "--pretrained", trained / "pretrained")
     run("learn", "--loop", path, "--init", *begun)
-    return Loop(folder, DeploymentPolicy.load(calibrated), n_releases)
+    return Loop(folder, DeploymentPolicy.load(calibrated), n_releases, seed)
 
 
 def train_first(config: Path) -> None:
@@ -196,7 +205,7 @@ def train_first(config: Path) -> None:
     )
 
 
-def write_configs(path: Path, n_steps: int) -> None:
+def write_configs(path: Path, n_steps: int, seed: int) -> None:
     """Writes the configs of the first training and of a night, and the loop's settings."""
     night = yaml.safe_load((RECIPE / "train.yaml").read_text())
     first = yaml.safe_load((ROOT / "configs" / "releases" / "train.yaml").read_text())
@@ -205,7 +214,7 @@ def write_configs(path: Path, n_steps: int) -> None:
     first["training"]["output_dir"] = str(path.parent / "first")
     for config, known in ((first, 0), (night, 1)):
         config["data"]["train"]["datasets"][known]["dataset_path"] = str(path / "past.parquet")
-        config["training"] |= {"max_steps": n_steps, "weight_decay": 0.1}
+        config["training"] |= {"max_steps": n_steps, "weight_decay": 0.1, "seed": 42 + seed}
         config["training"]["trainer_kwargs"]["discount"] = 0.95
     (path / "first.yaml").write_text(yaml.safe_dump(first))
     (path / "train.yaml").write_text(yaml.safe_dump(night))
