@@ -37,15 +37,12 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.files import replace_when_done
+from oumi_deploy.loop.disk import link, sync, told
+from oumi_deploy.loop.history import add_event, holds_promotions, read_history
 
 POLICY = "policy.json"
 PRETRAINED = "pretrained"
 ABOUT = "about.json"
-
-BACK = "back"
-RESUMED = "resumed"
-"""Events between which no challenger is promoted."""
 
 _CHAMPION = "champion"
 _VERSIONS = "versions"
@@ -73,14 +70,21 @@ class LoopFolder:
         """Number of the champion's version.
 
         Raises:
-            DeployError: If there is none yet.
+            DeployError: If there is none yet, or the link leads elsewhere.
         """
         if not self.is_begun:
             raise DeployError(
                 f"{self.path}: no champion yet: `oumi-deploy learn --loop {self.path} --init "
                 "--policy FILE` begins with one"
             )
-        return int(os.readlink(self.path / _CHAMPION).rpartition("/")[2])
+        target = os.readlink(self.path / _CHAMPION)
+        number = target.rpartition("/")[2]
+        if not number.isdecimal():
+            raise DeployError(
+                f"{self.path / _CHAMPION}: leads to {target}, which is no version: link it to one, "
+                f"as {_VERSIONS}/1"
+            )
+        return int(number)
 
     def version(self, number: int) -> Path:
         """Returns the folder of a version."""
@@ -111,7 +115,8 @@ class LoopFolder:
         """Keeps two runs apart; the lock of one that was killed is gone with it.
 
         Raises:
-            DeployError: If another run holds it, or there is no such folder.
+            DeployError: If another run holds it, or there is no such folder, or a file could not be
+                read or written meanwhile.
         """
         try:
             # The folder itself is locked: a dry run writes nothing, not even a lock.
@@ -125,7 +130,8 @@ class LoopFolder:
                 f"{self.path}: another `oumi-deploy learn` is at work here; try again later"
             ) from error
         else:
-            yield
+            with told():
+                yield
         finally:
             os.close(handle)
 
@@ -168,17 +174,17 @@ class LoopFolder:
         number = self.next_number()
         text = json.dumps({"version": number, **about}, indent=1, allow_nan=False)
         (draft / ABOUT).write_text(text + "\n", encoding="utf-8")
-        _sync(draft)
+        sync(draft)
         self.version(number).parent.mkdir(exist_ok=True)
         os.replace(draft, self.version(number))
-        _sync(self.version(number).parent, whole=False)
+        sync(self.version(number).parent, whole=False)
         return number
 
     def promote(self, number: int) -> None:
         """Makes a version the champion, in one step."""
-        _link(self.path / POLICY, f"{_CHAMPION}/{POLICY}")
-        _link(self.path / _CHAMPION, f"{_VERSIONS}/{number}")
-        _sync(self.path, whole=False)
+        link(self.path / POLICY, f"{_CHAMPION}/{POLICY}")
+        link(self.path / _CHAMPION, f"{_VERSIONS}/{number}")
+        sync(self.path, whole=False)
 
     def note(self, event: str, reason: str, *, champion: int | None = None, **more: Any) -> None:
         """Adds a line to the history.
@@ -198,51 +204,31 @@ class LoopFolder:
             **more,
             "reason": reason,
         }
-        lines = [json.dumps(entry) for entry in [*self.history(), line]]
-        with replace_when_done(self.path / _HISTORY) as draft:
-            draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        add_event(self.path / _HISTORY, line)
 
     def history(self) -> list[dict[str, Any]]:
-        """Returns the history, oldest first."""
-        path = self.path / _HISTORY
-        if not path.is_file():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        """Returns the history, oldest first.
+
+        Raises:
+            DeployError: If there is no such folder, or the history cannot be read.
+        """
+        if not self.path.is_dir():
+            raise DeployError(f"{self.path}: no such folder")
+        return read_history(self.path / _HISTORY)
 
     @property
     def is_held(self) -> bool:
         """Whether somebody went back, and nobody has said since that promotions may go on."""
-        said = [line["event"] for line in self.history() if line["event"] in (BACK, RESUMED)]
-        return said[-1:] == [BACK]
+        return holds_promotions(self.history())
 
     def settle(self) -> None:
         """Notes what a run did that was killed before it could note it."""
-        told = self.history()
-        noted = max((line.get("version", 0) for line in told), default=0)
-        last = told[-1]["champion"] if told else None
+        history = self.history()
+        noted = max((line.get("version", 0) for line in history), default=0)
+        last = history[-1]["champion"] if history else None
         if last != self.champion:
             reason = "a run was ended between a change of champion and its note: this is who is"
             self.note("recovered", reason, version=max(noted, self.champion))
         elif noted < self.next_number() - 1:
             reason = "the run that made the version was ended before it could be made champion"
             self.note("unfinished", reason, version=self.next_number() - 1)
-
-
-def _link(path: Path, target: str) -> None:
-    if path.is_symlink() and os.readlink(path) == target:
-        return
-    draft = path.with_name(f".{path.name}")
-    draft.unlink(missing_ok=True)
-    os.symlink(target, draft)
-    os.replace(draft, path)
-
-
-def _sync(folder: Path, *, whole: bool = True) -> None:
-    """Has the disk hold a folder's names, and all that is in it, before anything points there."""
-    paths = [*(folder.rglob("*") if whole else []), folder]
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

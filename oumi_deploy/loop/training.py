@@ -27,6 +27,9 @@ from oumi_deploy.loop.folder import POLICY, PRETRAINED
 
 LOG = "training.log"
 
+_LINES = 8
+"""Of an error, at most."""
+
 _PLUGIN = Path(oumi_deploy.__file__).parent / "plugin" / "oumi_extra_deps.txt"
 
 
@@ -61,7 +64,11 @@ def train_challenger(config: Path, champion: Path, episodes: Path, draft: Path) 
     plugged_in = {**os.environ, "OUMI_EXTRA_DEPS_FILE": str(_PLUGIN), "DO_NOT_TRACK": "1"}
     status = run_to_end(command, log, plugged_in)
     if status:
-        raise DeployError(f"{config}: oumi train ended with {status}: {_last_line(log)}")
+        raise DeployError(f"{config}: oumi train ended with {status}: {_last_words(log)}")
+    if not (run / POLICY_FILE).is_file():
+        raise DeployError(
+            f"{config}: oumi train left no policy: trainer_kwargs.trainer must be deployment"
+        )
     os.replace(run / POLICY_FILE, draft / POLICY)
     os.replace(run / PRETRAINED, draft / PRETRAINED)
     shutil.rmtree(run)
@@ -75,7 +82,9 @@ def _oumi() -> str:
     return found
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    """Returns the error that a log ends with, which is wrapped over lines, or its last line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = (" ".join(line.split()) for line in reversed(lines) if line.strip())
-    return next(said, "it said nothing")
+    said = [" ".join(line.split()) for line in lines if line.strip()] or ["it said nothing"]
+    starts = [number for number, line in enumerate(said) if line.startswith("Error:")]
+    return " ".join(said[starts[-1] if starts else -1 :][:_LINES])
