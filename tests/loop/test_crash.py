@@ -13,11 +13,17 @@
 # limitations under the License.
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from oumi_deploy.errors import DeployError
+from oumi_deploy.loop.champion import begin
 from oumi_deploy.loop.night import learn
+from oumi_deploy.serving.policies import PolicyFile
 
 SCRIPT = Path(__file__).with_name("killed_nights.py")
 
@@ -51,3 +57,33 @@ def test_a_crash_at_any_step_leaves_one_whole_champion(
         again = type(loop)(nights / str(number))
         assert learn(again, log)["outcome"] == "promoted"
         assert not list((again.path / "work").glob("*"))
+
+
+def test_an_interrupted_beginning_is_begun_again_or_was_one(
+    not_begun, tmp_path, monkeypatch, policy_on
+):
+    policy_on("error_rate").save(tmp_path / "first.json")
+    change, n_left = os.replace, 0
+
+    def interrupted(*args, **kwargs):
+        nonlocal n_left
+        if not n_left:
+            raise KeyboardInterrupt
+        n_left -= 1
+        return change(*args, **kwargs)
+
+    # Before the version is kept, before the service's link, before the champion's (the service's
+    # is there from then on), and before the note.
+    for kill_at in (0, 1, 2, 2):
+        assert not not_begun.is_begun
+        n_left = kill_at
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                begin(not_begun, tmp_path / "first.json", None)
+    assert PolicyFile(not_begun.path / "policy.json").current.policy
+    with pytest.raises(DeployError, match="champion already"):
+        begin(not_begun, tmp_path / "first.json", None)
+    assert not not_begun.history()
+    not_begun.settle()
+    assert not_begun.history()[-1]["champion"] == not_begun.champion
