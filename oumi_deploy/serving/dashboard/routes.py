@@ -108,6 +108,9 @@ def _policy_state(
     current, log = engine.policies.current, engine.log.state()
     policy = current.policy
     assert policy.calibration is not None, "the service takes calibrated policies only"
+    calibration = policy.calibration.as_dict()
+    # Up to 20,000 groups, which nobody reads here.
+    calibration["fitted_on"].pop("group_digests", None)
     return PolicyState(
         version=current.version,
         file=engine.policies.path.name,
@@ -115,7 +118,7 @@ def _policy_state(
         form=policy.form,
         metrics=list(policy.encoder.metrics),
         trained_on={k: policy.training_data[k] for k in _TOLD if k in policy.training_data},
-        calibration=policy.calibration.as_dict(),
+        calibration=calibration,
         shadow=engine.settings.shadow,
         explore=engine.settings.explore,
         log_error=log["error"],

@@ -14,11 +14,13 @@
 """What the dashboard is told, and to whom."""
 
 import time
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
+from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.serving.auth import Tokens, read_tokens
 from oumi_deploy.serving.dashboard.files import FILES
 from oumi_deploy.serving.dashboard.lines import QUIET_AFTER, status_of, tally
@@ -192,6 +194,14 @@ def test_the_policy_is_told_with_its_history_newest_first(serve, policy_file):
     assert [line["event"] for line in told["history"]] == ["promoted", "begun"]
     assert told["version"] == client.get("/v1/state").json()["policy"]["version"]
     assert told["calibration"]["slope"] == 1.0
+
+
+def test_the_page_need_not_load_the_groups_that_a_policy_was_calibrated_on(
+    serve, policy, policy_file
+):
+    fitted = Calibration(0.0, 1.0, fitted_on={"n_groups": 1, "group_digests": ["a" * 12]})
+    replace(policy, calibration=fitted).save(policy_file)
+    assert serve().get("/v1/policy").json()["calibration"]["fitted_on"] == {"n_groups": 1}
 
 
 @pytest.mark.parametrize("broken", [b'{"event": "begun"}\nno json\n', b"[1]\n", b"\xff\xfe"])
