@@ -15,9 +15,12 @@
 
 Fills a decision log, starts `oumi-deploy serve` on it, and opens the page in headless Chromium:
 the time from the first request until rollouts stand on the page, the bytes that came over the line
-until then, and what the service takes for each question of a refresh.
+until then, what the service takes for each question of a refresh, and for a refresh of many tabs
+at once.
 
     python tests/benchmarks/dashboard_speed.py --policy output/neural/deployment_policy_model.json
+
+Two thirds of the rollouts are labelled; `--decisions 120000 --each 4` makes 20,000 labels.
 
 Needs Playwright and Chromium (`--chromium` names its program).
 """
@@ -33,7 +36,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from uuid import uuid4
@@ -44,9 +48,6 @@ from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, Rollout
 from oumi_deploy.serving.log.writer import DecisionLog
 
 HOST = "127.0.0.1"
-A_ROLLOUT = 15
-"""Decisions on each rollout."""
-
 SERVICES = ("checkout", "payments", "search", "basket", "login", "mail", "stock", "prices")
 TRIES = 5
 
@@ -58,42 +59,47 @@ def main() -> None:
     )
     parser.add_argument("--policy", required=True, type=Path, metavar="FILE")
     parser.add_argument("--decisions", type=int, default=10_000, help="in the log (10000)")
+    parser.add_argument("--each", type=int, default=15, help="of them on a rollout, at most (15)")
+    parser.add_argument("--tabs", type=int, default=10, help="that show the page (10)")
     parser.add_argument("--chromium", default=shutil.which("chromium"), metavar="FILE")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep the log in this new file")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep the log, or use this one")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = args.keep or Path(folder) / "log.db"
-        asyncio.run(fill(f"sqlite:///{log}", args.decisions))
-        result = measure(args.policy, log, args.chromium)
+        if not log.exists():
+            asyncio.run(fill(f"sqlite:///{log}", args.decisions, args.each))
+        result = measure(args.policy, log, args.chromium, args.tabs)
     if args.json:
         print(json.dumps(result))
         return
-    print("\n".join(f"{name:44} {value:10.1f}" for name, value in result.items()))
+    print("\n".join(f"{name:48} {value:10.1f}" for name, value in result.items()))
 
 
-async def fill(url: str, n_decisions: int) -> None:
+async def fill(url: str, n_decisions: int, each: int) -> None:
     """Writes at least so many decisions on rollouts of the last 20 days, two thirds labelled."""
     log, draw, number, n_made = DecisionLog.open(url, wait=60), Random(1), 0, 0
     while n_made < n_decisions:
-        begin = time.time() - 60 * A_ROLLOUT - 20 * 86_400 * (1 - n_made / n_decisions)
+        begin = time.time() - 60 * each - 20 * 86_400 * (1 - n_made / n_decisions)
         name = RolloutName(SERVICES[number % len(SERVICES)], "production", f"v{number}")
         is_bad = draw.random() < 0.2
-        made = list(rollout(name, begin, is_bad, draw))
+        made = list(rollout(name, begin, is_bad, each, draw))
         await asyncio.gather(*(log.record(entry) for entry in made))
         number, n_made = number + 1, n_made + len(made)
         if number % 3:
             label, source = ("bad" if is_bad else "good"), ("review" if is_bad else "flagger")
-            at = begin + 60 * (A_ROLLOUT + 5)
+            at = begin + 60 * (each + 5)
             told = OutcomeEntry(uuid4().hex, name, at, source, label, "ann", "seen", {})
             await log.record_outcome(told)
     log.close()
 
 
-def rollout(name: RolloutName, begin: float, is_bad: bool, draw: Random) -> Iterator[DecisionEntry]:
+def rollout(
+    name: RolloutName, begin: float, is_bad: bool, each: int, draw: Random
+) -> Iterator[DecisionEntry]:
     """Yields the decisions on one rollout, one a minute."""
     base, level = None, 0.01
-    for n in range(A_ROLLOUT):
+    for n in range(each):
         at = begin + 60 * n
         level = level * 1.35 if is_bad else 0.01
         risk = min(0.02 + level, 0.97)
@@ -118,7 +124,7 @@ def rollout(name: RolloutName, begin: float, is_bad: bool, draw: Random) -> Iter
             base=base,
             kept=n,
             observations=[seen],
-            last=n == A_ROLLOUT - 1,
+            last=n == each - 1,
             preferred=decision,
             decision=decision,
             answered=decision,
@@ -136,7 +142,7 @@ def rollout(name: RolloutName, begin: float, is_bad: bool, draw: Random) -> Iter
         base = entry.id
 
 
-def measure(policy: Path, log: Path, chromium: str) -> dict[str, float]:
+def measure(policy: Path, log: Path, chromium: str, n_tabs: int) -> dict[str, float]:
     """Returns the figures by name."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -149,9 +155,12 @@ def measure(policy: Path, log: Path, chromium: str) -> dict[str, float]:
     try:
         wait_for(port, service)
         result = page_figures(url, chromium)
-        since = int(time.time() - 30 * 86_400)
-        for path in ("/v1/rollouts?limit=50", f"/v1/summary?since={since}", "/v1/policy"):
-            result[f"{path.partition('?')[0]}, ms"] = median_ms(url + path)
+        for path in refresh():
+            result[f"{path}, ms"] = median_ms(lambda path=path: ask(url + path))
+        with ThreadPoolExecutor(n_tabs) as tabs:
+            result[f"a refresh of {n_tabs} tabs at once, ms"] = median_ms(
+                lambda: list(tabs.map(lambda _: [ask(url + p) for p in refresh()], range(n_tabs)))
+            )
         return result
     finally:
         service.terminate()
@@ -206,13 +215,25 @@ BYTES = """() => {
 """What the browser loaded, in bytes; nothing is compressed."""
 
 
-def median_ms(url: str) -> float:
-    """Returns the milliseconds that a question takes, the median of several."""
+def refresh() -> Iterator[str]:
+    """Yields what a tab asks every five seconds."""
+    yield "/v1/rollouts?limit=50"
+    yield f"/v1/summary?since={int(time.time() - 30 * 86_400)}"
+    yield "/v1/policy"
+
+
+def ask(url: str) -> None:
+    """Waits for an answer."""
+    with urllib.request.urlopen(url) as response:
+        response.read()
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Returns the milliseconds that a call takes, the median of several."""
     took = []
     for _ in range(21):
         begun = time.perf_counter()
-        with urllib.request.urlopen(url) as response:
-            response.read()
+        call()
         took.append(1e3 * (time.perf_counter() - begun))
     return sorted(took)[len(took) // 2]
 
