@@ -218,7 +218,7 @@ BYTES = """() => {
 def refresh() -> Iterator[str]:
     """Yields what a tab asks every five seconds."""
     yield "/v1/rollouts?limit=50"
-    yield f"/v1/summary?since={int(time.time() - 30 * 86_400)}"
+    yield f"/v1/summary?since={int(time.time() // 60 * 60 - 30 * 86_400)}"
     yield "/v1/policy"
 
 

@@ -27,9 +27,10 @@ from oumi_deploy.serving.dashboard.schema import (
     Status,
     Tally,
 )
+from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry
 from oumi_deploy.serving.log.episodes import settling
-from oumi_deploy.serving.log.overview import Course, Ended, Standing
+from oumi_deploy.serving.log.overview import Course, Standing
 from oumi_deploy.serving.words import message
 
 QUIET_AFTER = 15
@@ -115,22 +116,23 @@ def rollout_course(course: Course, now: float, interval: float) -> RolloutCourse
     )
 
 
-def tally(endings: Iterable[Ended]) -> Tally:
+def tally(endings: Iterable[Ending]) -> Tally:
     """Counts how rollouts ended."""
-    counts = Counter(_kind(ended) for ended in endings)
+    counts = Counter[str]()
+    for ending in endings:
+        counts[_kind(ending)] += ending.n
     return Tally(**{kind: counts[kind] for kind in Tally.model_fields})
 
 
-def _kind(ended: Ended) -> str:
-    is_rolled_back = ended.decision == "ROLLBACK"
-    label = _label(ended.outcomes, ended.decision, ended.shadow)
-    if label == "bad":
+def _kind(ending: Ending) -> str:
+    is_rolled_back = ending.decision == "ROLLBACK"
+    if ending.label == "bad":
         return "bad_stopped" if is_rolled_back else "bad_missed"
-    if label is None:
+    if ending.label is None:
         return "unknown_rolled_back" if is_rolled_back else "unknown_went_on"
     if is_rolled_back:
         return "good_rolled_back"
-    return "good_paused" if ended.paused else "good_undisturbed"
+    return "good_paused" if ending.paused else "good_undisturbed"
 
 
 def _label(outcomes: Sequence[OutcomeEntry], decision: str, shadow: bool) -> Label | None:

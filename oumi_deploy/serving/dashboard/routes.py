@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
+from oumi_deploy.serving.dashboard.counting import Counting
 from oumi_deploy.serving.dashboard.history import read_history
 from oumi_deploy.serving.dashboard.lines import rollout_course, rollout_line, tally
 from oumi_deploy.serving.dashboard.schema import PolicyState, RolloutCourse, Rollouts, Summary
@@ -57,6 +58,7 @@ def router(engine: Engine) -> APIRouter:
     """Returns the dashboard's paths of one service."""
     paths = APIRouter()
     interval = engine.settings.interval
+    counting = Counting(engine.log)
 
     @paths.get("/v1/rollouts", responses=WITH_LOG)
     async def rollouts(wanted: Annotated[WantedRollouts, Query()]) -> Rollouts:
@@ -85,12 +87,15 @@ def router(engine: Engine) -> APIRouter:
 
     @paths.get("/v1/summary", responses=WITH_LOG)
     async def summary(wanted: Annotated[Since, Query()]) -> Summary:
-        """Counts how rollouts ended: bad ones stopped and missed, good ones disturbed or not."""
-        endings = await asyncio.to_thread(engine.log.endings, wanted.since)
+        """Counts how rollouts ended: bad ones stopped and missed, good ones disturbed or not.
+
+        An outcome counts at once, a decision within a few seconds.
+        """
+        endings = await counting.endings(wanted.since)
         return Summary(
             since=wanted.since,
-            acted=tally(ended for ended in endings if not ended.shadow),
-            shadow=tally(ended for ended in endings if ended.shadow),
+            acted=tally(ending for ending in endings if not ending.shadow),
+            shadow=tally(ending for ending in endings if ending.shadow),
         )
 
     @paths.get("/v1/policy", responses=REFUSALS)

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The decision log at a glance: where each rollout stands, and how rollouts ended."""
+"""The decision log at a glance: where each rollout stands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,23 +65,6 @@ class Course:
     observations: Sequence[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How the decisions on a rollout ended, as far as they did.
-
-    Attributes:
-        decision: The last one.
-        shadow: Whether it had no effect.
-        paused: Whether any of them was PAUSE.
-        outcomes: What was said of the rollout, in the order in which it came in.
-    """
-
-    decision: str
-    shadow: bool
-    paused: bool
-    outcomes: Sequence[OutcomeEntry]
-
-
 def find_standings(
     connection: sa.Connection, service: str | None, after: str | None, limit: int
 ) -> tuple[list[Standing], str | None]:
@@ -124,30 +107,6 @@ def find_course(connection: sa.Connection, key: str) -> Course | None:
     made = [entry_of(DecisionEntry, row) for row in connection.execute(query).mappings()]
     observations = find_inputs(connection, standings[0].latest.id)
     return Course(standings[0], made[::-1], observations)
-
-
-def find_endings(connection: sa.Connection, since: float) -> list[Ended]:
-    """Returns how every rollout ended that was decided on since then, Unix seconds."""
-    is_pause = sa.case((decisions.c.decision == "PAUSE", 1), else_=0)
-    of_rollout = (
-        sa.select(
-            decisions.c.rollout_key,
-            sa.func.max(decisions.c.seq).label("seq"),
-            sa.func.max(is_pause).label("paused"),
-        )
-        .where(decisions.c.at >= since)
-        .group_by(decisions.c.rollout_key)
-        .subquery()
-    )
-    columns = (decisions.c.rollout_key, decisions.c.decision, decisions.c.shadow)
-    query = sa.select(*columns, of_rollout.c.paused).join(
-        of_rollout, of_rollout.c.seq == decisions.c.seq
-    )
-    said = _group(connection, outcomes.c.label.is_not(None))
-    return [
-        Ended(row.decision, row.shadow, bool(row.paused), said.get(row.rollout_key, ()))
-        for row in connection.execute(query)
-    ]
 
 
 def _latest() -> sa.Select[Any]:

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.log import overview, queries
+from oumi_deploy.serving.log import endings, overview, queries
 from oumi_deploy.serving.log.committer import Committer, Waiting
 from oumi_deploy.serving.log.database import open_engine
+from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import (
     DecisionEntry,
     Entry,
@@ -31,7 +32,7 @@ from oumi_deploy.serving.log.entries import (
     OutcomeEntry,
     RolloutName,
 )
-from oumi_deploy.serving.log.overview import Course, Ended, Standing
+from oumi_deploy.serving.log.overview import Course, Standing
 from oumi_deploy.serving.log.queries import reading
 from oumi_deploy.serving.log.rows import prepare
 from oumi_deploy.serving.log.spool import Spool
@@ -194,7 +195,12 @@ class DecisionLog:
         with reading(self._engine) as connection:
             return overview.find_course(connection, key)
 
-    def endings(self, since: float) -> list[Ended]:
-        """Returns how rollouts ended, see `find_endings`."""
+    def endings(self, since: float) -> list[Ending]:
+        """Returns how rollouts ended, see `count_endings`."""
         with reading(self._engine) as connection:
-            return overview.find_endings(connection, since)
+            return endings.count_endings(connection, since)
+
+    def newest_outcome(self) -> int:
+        """Returns the number of the newest outcome, see `newest_outcome`."""
+        with reading(self._engine) as connection:
+            return endings.newest_outcome(connection)

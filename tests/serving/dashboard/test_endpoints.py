@@ -13,7 +13,9 @@
 # limitations under the License.
 """What the dashboard is told, and to whom."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -22,10 +24,12 @@ import pytest
 
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.serving.auth import Tokens, read_tokens
+from oumi_deploy.serving.dashboard import counting
 from oumi_deploy.serving.dashboard.files import FILES
 from oumi_deploy.serving.dashboard.lines import QUIET_AFTER, status_of, tally
+from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
-from oumi_deploy.serving.log.overview import Ended
+from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 
 ASK, REPORT = "ask-" + "a" * 16, "report-" + "b" * 16
 INTERVAL = 60.0
@@ -56,10 +60,6 @@ def entry(**changes: Any) -> DecisionEntry:
     return DecisionEntry(**{"answered": values["decision"], **values})
 
 
-def told(label: str, source: str = "pipeline") -> OutcomeEntry:
-    return OutcomeEntry("1", RolloutName("shop", "", "v1"), 0.0, source, label, "", "", {})  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("latest", "label", "is_quiet", "expected"),
     [
@@ -84,7 +84,7 @@ def test_a_status_says_what_is_known_and_no_more(latest, label, is_quiet, expect
 
 def test_no_rollout_is_counted_as_good_or_bad_without_a_label():
     endings = [
-        Ended(decision, False, paused, ())
+        Ending(decision, False, paused, None, 1)
         for decision, paused in product(("CONTINUE", "PAUSE", "ROLLBACK"), (False, True))
     ]
     counts = tally(endings).model_dump()
@@ -93,27 +93,18 @@ def test_no_rollout_is_counted_as_good_or_bad_without_a_label():
     assert not any(counts.values())
 
 
-def test_what_a_tool_says_of_a_release_that_was_rolled_back_is_no_label():
-    by_tool = Ended("ROLLBACK", False, False, [told("bad", "flagger")])
-    by_person = Ended("ROLLBACK", False, False, [told("good", "review"), told("bad", "flagger")])
-    in_shadow = Ended("ROLLBACK", True, False, [told("bad", "flagger")])
-    assert tally([by_tool]).unknown_rolled_back == 1
-    assert tally([by_person]).good_rolled_back == 1
-    assert tally([in_shadow]).bad_stopped == 1
-
-
 def test_good_releases_are_disturbed_by_a_rollback_or_a_pause():
-    good = [told("good", "review")]
     counts = tally(
         [
-            Ended("ROLLBACK", False, True, good),
-            Ended("CONTINUE", False, True, good),
-            Ended("CONTINUE", False, False, good),
-            Ended("CONTINUE", False, True, [told("bad")]),
+            Ending("ROLLBACK", False, True, "good", 2),
+            Ending("ROLLBACK", False, False, "good", 1),
+            Ending("CONTINUE", False, True, "good", 5),
+            Ending("CONTINUE", False, False, "good", 7),
+            Ending("CONTINUE", False, True, "bad", 11),
         ]
     )
-    assert (counts.good_rolled_back, counts.good_paused, counts.good_undisturbed) == (1, 1, 1)
-    assert (counts.bad_stopped, counts.bad_missed) == (0, 1)
+    assert (counts.good_rolled_back, counts.good_paused, counts.good_undisturbed) == (3, 5, 7)
+    assert (counts.bad_stopped, counts.bad_missed) == (0, 11)
 
 
 def test_rollouts_stand_with_their_latest_decision_and_newest_metrics(serve, ask):
@@ -175,6 +166,57 @@ def test_the_summary_counts_only_what_was_decided_on_since(serve, ask):
     assert client.get("/v1/summary").json()["acted"]["bad_stopped"] == 1
     later = client.get(f"/v1/summary?since={int(time.time()) + 60}").json()
     assert later["acted"]["bad_stopped"] == 0
+
+
+def test_what_another_process_notes_is_counted_at_once(serve, ask, tmp_path, policy_file):
+    client = serve()
+    ask(client, 0.9)
+    assert client.get("/v1/summary").json()["acted"]["unknown_rolled_back"] == 1
+    other = DecisionLog.open(f"sqlite:///{tmp_path / 'log.db'}")
+    name, now = RolloutName("shop", "", ""), time.time()
+    asyncio.run(other.record_outcome(OutcomeEntry("1", name, now, "review", "bad", "", "", {})))
+    other.close()
+    assert client.get("/v1/summary").json()["acted"]["bad_stopped"] == 1
+
+
+def test_many_who_look_have_the_rollouts_counted_once(serve, ask, monkeypatch):
+    client, counted = serve(), []
+    ask(client, 0.9)
+    count = DecisionLog.endings
+
+    def slowly(log, since):
+        counted.append(since)
+        time.sleep(0.2)
+        return count(log, since)
+
+    monkeypatch.setattr(DecisionLog, "endings", slowly)
+    with ThreadPoolExecutor(8) as tabs:
+        told = list(tabs.map(lambda _: client.get("/v1/summary").json(), range(8)))
+    assert counted == [0.0]
+    assert all(summary == told[0] for summary in told)
+
+
+def test_a_count_is_not_told_for_ever(serve, ask, monkeypatch):
+    monkeypatch.setattr(counting, "KEPT", 0.1)
+    monkeypatch.setattr(counting, "SHARE", 1.0)
+    client = serve()
+    assert not any(client.get("/v1/summary").json()["acted"].values())
+    ask(client, 0.9)
+    time.sleep(0.1)
+    assert client.get("/v1/summary").json()["acted"]["unknown_rolled_back"] == 1
+
+
+def test_a_count_that_failed_is_tried_again(serve, ask, monkeypatch):
+    client = serve()
+    ask(client, 0.9)
+
+    def away(*_):
+        raise LogUnavailable("the decision log is not available: gone")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(DecisionLog, "endings", away)
+        assert client.get("/v1/summary").status_code == 503
+    assert client.get("/v1/summary").json()["acted"]["unknown_rolled_back"] == 1
 
 
 def test_in_shadow_mode_what_would_have_been_is_counted_apart(serve, ask):

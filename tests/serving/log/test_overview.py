@@ -14,8 +14,11 @@
 """What the log tells of all rollouts at once, on either database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,13 +26,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
+from oumi_deploy.serving.log.episodes import LoggedRollout, labelling
 from oumi_deploy.serving.log.overview import MOST_DECISIONS
 from oumi_deploy.serving.log.rows import rollout_key
 from oumi_deploy.serving.log.writer import DecisionLog
 
 Decision = Callable[..., DecisionEntry]
 Outcome = Callable[..., OutcomeEntry]
+
+later = count(2_000_000_000)
 
 
 @pytest.fixture
@@ -130,11 +137,52 @@ def test_endings_tell_the_last_decision_since_a_time_and_what_was_said(
     record(log, early, held, went_on)
     asyncio.run(log.record_outcome(outcome(name=held.name, label="bad")))
     asyncio.run(log.record_outcome(outcome(name=held.name, label=None)))
-    both = log.endings(0)
-    assert sorted(ended.decision for ended in both) == ["CONTINUE", "ROLLBACK"]
-    (ended,) = log.endings(15.0)
-    assert (ended.decision, ended.shadow, ended.paused) == ("CONTINUE", True, True)
-    assert [told.label for told in ended.outcomes] == ["bad"]
+    assert log.endings(15.0) == [Ending("CONTINUE", True, True, "bad", 1)]
+    assert sorted(ending.decision for ending in log.endings(0)) == ["CONTINUE", "ROLLBACK"]
+
+
+said = st.tuples(
+    st.sampled_from(["review", "flagger"]),
+    st.sampled_from(["good", "bad", None]),
+    st.integers(0, 2),
+)
+ended = st.tuples(
+    st.lists(st.sampled_from(["CONTINUE", "PAUSE", "ROLLBACK"]), min_size=1, max_size=3),
+    st.booleans(),
+    st.lists(said, max_size=4),
+)
+
+
+@given(st.lists(ended, max_size=5))
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_endings_are_counted_by_the_label_that_an_export_would_have(
+    url: str, decision: Decision, outcome: Outcome, endings: list[Any]
+) -> None:
+    # The log is one for all examples: each has its own time.
+    since = next(later)
+    log, expected = DecisionLog.open(url), Counter[tuple[Any, ...]]()
+    try:
+        for words, shadow, told in endings:
+            name = RolloutName(uuid4().hex, "production", "v1")
+            made = [decision(name=name, at=since, decision=word, shadow=shadow) for word in words]
+            record(log, *made)
+            heard = [
+                outcome(name=name, source=source, label=label, at=float(at))
+                for source, label, at in told
+            ]
+            for entry in heard:
+                asyncio.run(log.record_outcome(entry))
+            telling = labelling(LoggedRollout(name, made, heard))
+            label = None if telling is None else telling.label
+            expected[made[-1].decision, shadow, "PAUSE" in words, label] += 1
+        found = {(e.decision, e.shadow, e.paused, e.label): e.n for e in log.endings(since)}
+        assert found == expected
+    finally:
+        log.close()
 
 
 def test_a_cursor_that_is_none_is_refused(log: DecisionLog) -> None:

@@ -66,7 +66,8 @@ async function load() {
   const service = element("service").value.trim();
   const chosen = service ? `&service=${encodeURIComponent(service)}` : "";
   const seconds = Number(element("window").value);
-  const since = seconds ? Math.max(0, Math.floor(Date.now() / 1000) - seconds) : 0;
+  // From the whole minute on, so that all who look ask the same, and it is counted once.
+  const since = seconds ? Math.max(0, Math.floor(Date.now() / 60_000) * 60 - seconds) : 0;
   const [page, state, summary] = await Promise.all([
     ask(`/v1/rollouts?limit=${limit}${chosen}`), policy, ask(`/v1/summary?since=${since}`)]);
   return () => {
