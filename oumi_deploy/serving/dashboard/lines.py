@@ -37,6 +37,10 @@ QUIET_AFTER = 15
 """Intervals without a question after which a rollout is not under way any more."""
 
 
+LEFT_FOR = 86_400.0
+"""Seconds for which a rollout that nobody asks about any more is told as on hold, if it was."""
+
+
 def rollout_line(standing: Standing, now: float, interval: float) -> RolloutLine:
     """Returns what is shown of a rollout.
 

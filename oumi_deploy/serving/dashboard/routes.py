@@ -24,9 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
 from oumi_deploy.serving.dashboard.counting import Counting
 from oumi_deploy.serving.dashboard.history import read_history
-from oumi_deploy.serving.dashboard.lines import rollout_course, rollout_line, tally
+from oumi_deploy.serving.dashboard.lines import (
+    LEFT_FOR,
+    QUIET_AFTER,
+    rollout_course,
+    rollout_line,
+    tally,
+)
 from oumi_deploy.serving.dashboard.schema import PolicyState, RolloutCourse, Rollouts, Summary
 from oumi_deploy.serving.engine import Engine
+from oumi_deploy.serving.log.overview import Wanted
+from oumi_deploy.serving.log.stages import Horizons, Stage
 from oumi_deploy.serving.schema import Refusal, Text
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
@@ -42,6 +50,11 @@ class WantedRollouts(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     service: Text | None = None
+    stage: Stage | None = Field(
+        default=None,
+        description="on_hold: told to hold, and open, or left so within the last day; going_on: "
+        "asked about lately, to go on; past: all others.",
+    )
     cursor: Annotated[str, Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50
 
@@ -63,12 +76,12 @@ def router(engine: Engine) -> APIRouter:
     @paths.get("/v1/rollouts", responses=WITH_LOG)
     async def rollouts(wanted: Annotated[WantedRollouts, Query()]) -> Rollouts:
         """Returns where rollouts stand, that which was decided on last first."""
-        found, following = await asyncio.to_thread(
-            engine.log.standings, wanted.service, wanted.cursor, wanted.limit
-        )
         now = time.time()
-        lines = [rollout_line(standing, now, interval) for standing in found]
-        return Rollouts(rollouts=lines, next=following)
+        horizons = Horizons(now - QUIET_AFTER * interval, now - LEFT_FOR)
+        which = Wanted(wanted.service, wanted.stage, horizons)
+        page = await asyncio.to_thread(engine.log.standings, which, wanted.cursor, wanted.limit)
+        lines = [rollout_line(standing, now, interval) for standing in page.standings]
+        return Rollouts(rollouts=lines, next=page.next, total=page.total)
 
     @paths.get(
         "/v1/rollouts/{rollout_id}",

@@ -83,6 +83,9 @@ class Rollouts(BaseModel):
 
     rollouts: list[RolloutLine]
     next: str | None = Field(description="Cursor of the next page.")
+    total: int | None = Field(
+        description="How many are on hold or go on in all, where they were asked for; else null."
+    )
 
 
 class RolloutCourse(BaseModel):

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry
 from oumi_deploy.serving.log.queries import find_inputs, sequence_of
 from oumi_deploy.serving.log.rows import entry_of
+from oumi_deploy.serving.log.stages import Horizons, Stage, is_of
 from oumi_deploy.serving.log.tables import decisions, named, outcomes, rollouts
 
 MOST_DECISIONS = 1000
@@ -65,35 +66,89 @@ class Course:
     observations: Sequence[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which rollouts to look for.
+
+    Attributes:
+        service: Only those of this service; None for all.
+        stage: Only those of this stage; None for all.
+        horizons: What the stages go by.
+    """
+
+    service: str | None
+    stage: Stage | None
+    horizons: Horizons
+
+
+@dataclass(frozen=True)
+class Standings:
+    """A page of rollouts.
+
+    Attributes:
+        standings: Where they stand, that which was decided on last first.
+        next: The next page's cursor, None after the last.
+        total: How many there are on all pages; None where they are all or past.
+    """
+
+    standings: Sequence[Standing]
+    next: str | None
+    total: int | None
+
+
 def find_standings(
-    connection: sa.Connection, service: str | None, after: str | None, limit: int
-) -> tuple[list[Standing], str | None]:
+    connection: sa.Connection, wanted: Wanted, after: str | None, limit: int
+) -> Standings:
     """Returns where rollouts stand, that which was decided on last first.
 
     Args:
         connection: A connection.
-        service: Only rollouts of this service; None for all.
+        wanted: Which.
         after: Cursor of the page before, None for the first.
         limit: Most rollouts to return, 1 or more.
-
-    Returns:
-        The rollouts, and the next page's cursor, None after the last.
 
     Raises:
         DeployError: If the cursor is none.
     """
+    before = None if after is None else sequence_of(after)
+    if wanted.stage in ("on_hold", "going_on"):
+        under_way = _under_way(connection, wanted)
+        total, among = len(under_way), under_way
+        if before is not None:
+            among = [seq for seq in under_way if seq < before]
+        conditions = [decisions.c.seq.in_(among[: limit + 1])]
+    else:
+        total, conditions = None, _conditions(wanted)
+        if before is not None:
+            conditions.append(decisions.c.seq < before)
+    query = _latest().where(*conditions).order_by(decisions.c.seq.desc()).limit(limit + 1)
+    rows = connection.execute(query).mappings().all()
+    following = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+    return Standings(_standings(connection, rows[:limit]), following, total)
+
+
+def _under_way(connection: sa.Connection, wanted: Wanted) -> list[int]:
+    """Returns the numbers of the latest decisions on all that are on hold or go on, newest first.
+
+    They are few, and found by their time. Asked for in their order, a database would look for them
+    from the end of the log on until there are enough, which may be never.
+    """
+    joined = decisions.join(rollouts, rollouts.c.key == decisions.c.rollout_key)
+    query = sa.select(decisions.c.seq).select_from(joined).where(*_conditions(wanted))
+    return sorted(connection.scalars(query), reverse=True)
+
+
+def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     later = decisions.alias()
     is_overtaken = sa.exists().where(
         later.c.rollout_key == decisions.c.rollout_key, later.c.seq > decisions.c.seq
     )
-    query = _latest().where(~is_overtaken).order_by(decisions.c.seq.desc()).limit(limit + 1)
-    if service is not None:
-        query = query.where(rollouts.c.service == service)
-    if after is not None:
-        query = query.where(decisions.c.seq < sequence_of(after))
-    rows = connection.execute(query).mappings().all()
-    standings = _standings(connection, rows[:limit])
-    return standings, str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+    conditions: list[sa.ColumnElement[bool]] = [~is_overtaken]
+    if wanted.service is not None:
+        conditions.append(rollouts.c.service == wanted.service)
+    if wanted.stage is not None:
+        conditions.append(is_of(wanted.stage, wanted.horizons))
+    return conditions
 
 
 def find_course(connection: sa.Connection, key: str) -> Course | None:

@@ -32,7 +32,7 @@ from oumi_deploy.serving.log.entries import (
     OutcomeEntry,
     RolloutName,
 )
-from oumi_deploy.serving.log.overview import Course, Standing
+from oumi_deploy.serving.log.overview import Course, Standings, Wanted
 from oumi_deploy.serving.log.queries import reading
 from oumi_deploy.serving.log.rows import prepare
 from oumi_deploy.serving.log.spool import Spool
@@ -183,12 +183,10 @@ class DecisionLog:
         with reading(self._engine) as connection:
             return queries.find_rollouts(connection, service, environment, version, limit)
 
-    def standings(
-        self, service: str | None, after: str | None, limit: int
-    ) -> tuple[list[Standing], str | None]:
-        """Returns a page of rollouts and the next page's cursor, see `find_standings`."""
+    def standings(self, wanted: Wanted, after: str | None, limit: int) -> Standings:
+        """Returns a page of rollouts, see `find_standings`."""
         with reading(self._engine) as connection:
-            return overview.find_standings(connection, service, after, limit)
+            return overview.find_standings(connection, wanted, after, limit)
 
     def course(self, key: str) -> Course | None:
         """Returns all that is known of a rollout, see `find_course`."""

@@ -29,12 +29,16 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.episodes import LoggedRollout, labelling
-from oumi_deploy.serving.log.overview import MOST_DECISIONS
+from oumi_deploy.serving.log.overview import MOST_DECISIONS, Standings, Wanted
 from oumi_deploy.serving.log.rows import rollout_key
+from oumi_deploy.serving.log.stages import Horizons
 from oumi_deploy.serving.log.writer import DecisionLog
 
 Decision = Callable[..., DecisionEntry]
 Outcome = Callable[..., OutcomeEntry]
+
+ALL = Horizons(0.0, 0.0)
+EVERYTHING = Wanted(None, None, ALL)
 
 later = count(2_000_000_000)
 
@@ -57,9 +61,10 @@ def record(log: DecisionLog, *entries: DecisionEntry) -> None:
 def pages(log: DecisionLog, service: str | None, limit: int) -> list[DecisionEntry]:
     found, cursor = [], None
     while True:
-        page, cursor = log.standings(service, cursor, limit)
-        assert len(page) <= limit
-        found += [standing.latest for standing in page]
+        page = log.standings(Wanted(service, None, ALL), cursor, limit)
+        assert len(page.standings) <= limit
+        found += [standing.latest for standing in page.standings]
+        cursor = page.next
         if cursor is None:
             return found
 
@@ -97,7 +102,7 @@ def test_a_standing_tells_the_newest_input_also_where_a_question_brought_none(
     again = decision(base=first.id, kept=2, observations=[], last=True, at=9.0)
     record(log, first, again)
     asyncio.run(log.record_outcome(outcome(label="good")))
-    standing = log.standings(None, None, 10)[0][0]
+    standing = log.standings(EVERYTHING, None, 10).standings[0]
     assert standing.latest == again
     assert standing.newest == {"error_rate": 0.2}
     assert (standing.began, standing.n_decisions) == (5.0, 2)
@@ -124,7 +129,7 @@ def test_what_was_never_decided_on_has_no_course(log: DecisionLog, outcome: Outc
     told = outcome()
     asyncio.run(log.record_outcome(told))
     assert log.course(rollout_key(told.name)) is None
-    assert log.standings(None, None, 10) == ([], None)
+    assert log.standings(EVERYTHING, None, 10) == Standings([], None, None)
     assert log.endings(0) == []
 
 
@@ -187,4 +192,4 @@ def test_endings_are_counted_by_the_label_that_an_export_would_have(
 
 def test_a_cursor_that_is_none_is_refused(log: DecisionLog) -> None:
     with pytest.raises(DeployError, match="cursor"):
-        log.standings(None, "1; DROP TABLE decisions", 10)
+        log.standings(EVERYTHING, "1; DROP TABLE decisions", 10)
