@@ -31,14 +31,14 @@ from oumi_deploy.serving.held import Held, HeldRollouts
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 from oumi_deploy.serving.monitoring import Monitoring
-from oumi_deploy.serving.observing import Observer, Question
+from oumi_deploy.serving.observing import Observer, Question, Seen
 from oumi_deploy.serving.policies import PolicyFile
 from oumi_deploy.serving.recall import Recall
 from oumi_deploy.serving.schema import Answer, Ask, Named, Noted, Outcome
 from oumi_deploy.serving.settings import Face, ServiceSettings
 from oumi_deploy.serving.sources import Source
 from oumi_deploy.serving.together import Windows
-from oumi_deploy.serving.verdict import confidence_of, held_back
+from oumi_deploy.serving.verdict import TELEMETRY_UNAVAILABLE, confidence_of, held_back
 from oumi_deploy.serving.words import message
 
 _log = logging.getLogger(__name__)
@@ -81,18 +81,16 @@ class Engine:
         seen = await self._observer.see(question)
         held, kept = self.held.bring_up_to(question.name, question.policy, seen.observations)
         decision = held_back(held.rollout.decide(last=ask.last), seen.holds)
-        entry = self._entry(question, held, kept, decision, seen.holds)
+        entry = self._entry(question, held, kept, decision, seen)
         entry = self.windows.settle(entry, held.observations)
-        reply = await self._log(question, held, entry, seen.detail)
+        reply = await self._log(question, held, entry)
         self.monitoring.seconds.observe(time.perf_counter() - started)
         self.monitoring.decisions.labels(reply.decision, face, str(reply.shadow).lower()).inc()
         for reason in reply.reasons:
             self.monitoring.reasons.labels(reason).inc()
         return reply
 
-    async def _log(
-        self, question: Question, held: Held, entry: DecisionEntry, detail: str
-    ) -> Answer:
+    async def _log(self, question: Question, held: Held, entry: DecisionEntry) -> Answer:
         """Logs a decision, or says that it could not be."""
         n_read, n_canary = len(held.observations), held.n_canary
         why = self._explanation(question, held)
@@ -112,7 +110,7 @@ class Engine:
             risk=told.risk,
             q_values=told.q_values,
             reasons=list(told.reasons),
-            message=message(told, detail),
+            message=message(told),
             policy_version=told.policy_version,
             observations=n_canary,
             explored=told.explored,
@@ -151,11 +149,11 @@ class Engine:
         )
 
     def _entry(
-        self, question: Question, held: Held, kept: int, decision: Decision, holds: str | None
+        self, question: Question, held: Held, kept: int, decision: Decision, seen: Seen
     ) -> DecisionEntry:
         assert decision.risk is not None, "the service takes calibrated policies only"
         ask, shadow = question.ask, self.settings.shadow
-        identity = self._identity(question, held, holds)
+        identity = self._identity(question, held, seen)
         draw = draw_for(identity, self.settings.seed)
         choice = choose(decision.decision, self.settings.explore, draw)
         return DecisionEntry(
@@ -178,18 +176,20 @@ class Engine:
             confidence=confidence_of(choice.decision, decision.risk),
             q_values=decision.q_values,
             reasons=[*decision.reasons, *(["explored"] if choice.explored else [])],
+            notes=list(seen.notes) or None,
         )
 
-    def _identity(self, question: Question, held: Held, holds: str | None) -> str:
+    def _identity(self, question: Question, held: Held, seen: Seen) -> str:
         """Names a decision by its question, so that the same question again is the same decision.
 
         In shadow mode the default that a caller names is part of it: Flagger's hooks differ in
-        theirs.
+        theirs. So is why nothing can be collected: who mends that must see what is still wrong.
         """
         asked = [*vars(question.name).values(), question.face, question.policy.version]
-        seen = [held.digest.hexdigest(), question.ask.last, holds]
+        away = list(seen.notes) if seen.holds == TELEMETRY_UNAVAILABLE else []
+        read = [held.digest.hexdigest(), question.ask.last, seen.holds, *away]
         default = question.ask.default if self.settings.shadow else None
-        return hashlib.sha256(json.dumps([*asked, *seen, default]).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps([*asked, *read, default]).encode()).hexdigest()[:32]
 
     def _explanation(self, question: Question, held: Held) -> dict[str, Any] | None:
         if not question.ask.explain:

@@ -30,9 +30,12 @@ from oumi_deploy.serving.schema import Ask
 from oumi_deploy.serving.settings import Face
 from oumi_deploy.serving.sources import Source, SourceAway, since
 from oumi_deploy.serving.verdict import TELEMETRY_MISSING, TELEMETRY_UNAVAILABLE
-from oumi_deploy.serving.words import summed_up
 
 Observations = Sequence[Mapping[str, Any]]
+
+_MOST_NOTES = 20
+_NOTE_LENGTH = 500
+"""Of what is told and logged with every decision; Prometheus may warn without end."""
 
 _STARTS_KNOWN = 10_000
 """Rollouts whose start is remembered, so that the log is asked once."""
@@ -64,12 +67,12 @@ class Seen:
     Attributes:
         observations: Oldest first, at least one of them a canary one.
         holds: Why they may not carry a decision, None where they do.
-        detail: What a person should know of the telemetry.
+        notes: What a person should know of the telemetry, a sentence each.
     """
 
     observations: Observations
     holds: str | None
-    detail: str = ""
+    notes: Sequence[str] = ()
 
 
 class Observer:
@@ -111,11 +114,11 @@ class Observer:
         except SourceAway as away:
             self._monitoring.telemetry_failures.inc()
             before = self._held.observations_of(name) or [{"timestamp": first_asked}]
-            return Seen(before, TELEMETRY_UNAVAILABLE, str(away))
+            return Seen(before, TELEMETRY_UNAVAILABLE, _told([str(away)]))
         for metric, n in found.clipped.items():
             self._monitoring.clipped.labels(metric).inc(n)
         rows = found.observations if found.reported else since(found.observations, first_asked)
-        return Seen(with_a_first(rows, now), None, summed_up(found.notes))
+        return Seen(with_a_first(rows, now), None, _told(found.notes))
 
     async def _start_of(self, name: RolloutName, now: float) -> float:
         """Returns when a rollout was first asked about, now if the log does not know."""
@@ -128,3 +131,9 @@ class Observer:
             if len(self._starts) > _STARTS_KNOWN:
                 del self._starts[next(iter(self._starts))]
         return self._starts[name]
+
+
+def _told(notes: Sequence[str]) -> list[str]:
+    told = [note[:_NOTE_LENGTH] for note in notes[:_MOST_NOTES]]
+    more = len(notes) - len(told)
+    return [*told, f"and {more} more like these"] if more else told

@@ -34,13 +34,17 @@ _REASONS = {
 }
 
 
-def message(entry: DecisionEntry, detail: str = "") -> str:
+def message(entry: DecisionEntry) -> str:
     """Returns what was decided, how risky the release looks, and why, in one sentence."""
-    why = "; ".join(_told(reason, entry) for reason in entry.reasons)
-    because = f": {why}" if why else ""
+    because = f": {told}" if (told := why(entry)) else ""
     shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
-    more = f" ({detail})" if detail else ""
-    return f"{entry.decision}, risk {entry.risk:.0%}{because}{more}{shadow}"
+    return f"{entry.decision}, risk {entry.risk:.0%}{because}{shadow}"
+
+
+def why(entry: DecisionEntry) -> str:
+    """Returns why it is not simply what the policy prefers, and what its telemetry lacks."""
+    because = "; ".join(_told(reason, entry) for reason in entry.reasons)
+    return f"{because} ({_summed_up(entry.notes)})".lstrip() if entry.notes else because
 
 
 def _told(reason: str, entry: DecisionEntry) -> str:
@@ -51,7 +55,7 @@ def _told(reason: str, entry: DecisionEntry) -> str:
     return f"{text}, {cause['service']} {cause['version']}".rstrip()
 
 
-def summed_up(notes: Sequence[str]) -> str:
+def _summed_up(notes: Sequence[str]) -> str:
     """Returns the first two notes of a collector, and how many more there are."""
     more = f"; and {len(notes) - 2} more like these" if len(notes) > 2 else ""
     return "; ".join(notes[:2]) + more

@@ -31,7 +31,7 @@ from oumi_deploy.serving.log.endings import Ending
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry
 from oumi_deploy.serving.log.episodes import settling
 from oumi_deploy.serving.log.overview import Course, Standing
-from oumi_deploy.serving.words import message
+from oumi_deploy.serving.words import message, why
 
 QUIET_AFTER = 15
 """Intervals without a question after which a rollout is not under way any more."""
@@ -100,10 +100,12 @@ def decision_line(entry: DecisionEntry) -> DecisionLine:
         q_values=entry.q_values,
         reasons=entry.reasons,
         message=message(entry),
+        why=why(entry),
         asked_by=entry.asked_by,
         policy_version=entry.policy_version,
         n_inputs=entry.kept + len(entry.observations),
         suspects=entry.suspects or [],
+        notes=entry.notes or [],
     )
 
 

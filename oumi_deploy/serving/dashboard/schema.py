@@ -36,12 +36,18 @@ class DecisionLine(BaseModel):
     q_values: dict[str, float]
     reasons: list[str]
     message: str
+    why: str = Field(
+        description="Why it is not simply what the policy prefers, and what its telemetry lacks."
+    )
     asked_by: str
     policy_version: str
     n_inputs: int = Field(description="How many observations it rests on.")
     suspects: list[dict[str, Any]] = Field(
         description="The rollouts side by side, the likeliest cause first; empty where none were "
         "compared."
+    )
+    notes: list[str] = Field(
+        description="What the telemetry lacks that the service collected, and why."
     )
 
 

@@ -74,6 +74,8 @@ class DecisionEntry:
         reasons: Why the decision is not simply what the policy prefers.
         suspects: The likeliest causes in the window, likeliest first; None where nothing was
             compared.
+        notes: What the collected telemetry lacks, and why, a sentence each; None where nothing was
+            collected, or nothing is lacking.
     """
 
     id: str
@@ -96,6 +98,7 @@ class DecisionEntry:
     q_values: dict[str, float]
     reasons: list[str]
     suspects: list[dict[str, Any]] | None = None
+    notes: list[str] | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ decisions = sa.Table(
     sa.Column("q_values", JsonText, nullable=False),
     sa.Column("reasons", JsonText, nullable=False),
     sa.Column("suspects", JsonText),
+    sa.Column("notes", JsonText),
     sa.Column("batch", sa.String(32)),
     sa.Index("decisions_of_rollout", "rollout_key", "seq"),
     sa.Index("decisions_by_time", "at"),

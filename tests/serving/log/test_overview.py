@@ -98,7 +98,8 @@ def test_pages_hold_each_rollout_once_by_its_latest_decision(
 def test_a_standing_tells_the_newest_input_also_where_a_question_brought_none(
     log: DecisionLog, decision: Decision, outcome: Outcome
 ) -> None:
-    first = decision(observations=[{"error_rate": 0.1}, {"error_rate": 0.2}], at=5.0)
+    lacking = ["error_rate of the new version: no series"]
+    first = decision(observations=[{"error_rate": 0.1}, {"error_rate": 0.2}], at=5.0, notes=lacking)
     again = decision(base=first.id, kept=2, observations=[], last=True, at=9.0)
     record(log, first, again)
     asyncio.run(log.record_outcome(outcome(label="good")))

@@ -233,3 +233,17 @@ def test_a_full_disk_leaves_the_spool_as_it_was(
         waiting.add([third])
     with contextlib.closing(Spool(tmp_path / "spool")) as waiting:
         assert waiting.first(9) == [first, third]
+
+
+def test_what_an_older_version_kept_is_read(tmp_path: Path, decision: Decision) -> None:
+    spool = Spool(tmp_path / "spool.jsonl")
+    kept = decision()
+    spool.add([kept])
+    spool.close()
+    line = json.loads(spool.path.read_text())
+    for newer in ("suspects", "notes"):
+        del line[newer]
+    spool.path.write_text(json.dumps(line) + "\n")
+    again = Spool(spool.path)
+    assert again.first(10) == [kept]
+    again.close()
