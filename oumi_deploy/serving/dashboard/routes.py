@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
 from oumi_deploy.serving.dashboard.counting import Counting
+from oumi_deploy.serving.dashboard.explaining import explain_latest
 from oumi_deploy.serving.dashboard.history import read_history
 from oumi_deploy.serving.dashboard.lines import (
     LEFT_FOR,
@@ -31,7 +32,13 @@ from oumi_deploy.serving.dashboard.lines import (
     rollout_line,
     tally,
 )
-from oumi_deploy.serving.dashboard.schema import PolicyState, RolloutCourse, Rollouts, Summary
+from oumi_deploy.serving.dashboard.schema import (
+    Explained,
+    PolicyState,
+    RolloutCourse,
+    Rollouts,
+    Summary,
+)
 from oumi_deploy.serving.engine import Engine
 from oumi_deploy.serving.log.overview import Wanted
 from oumi_deploy.serving.log.stages import Horizons, Stage
@@ -42,6 +49,9 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
 }
 _TOLD = ("fingerprint", "n_episodes", "n_groups", "n_decisions", "n_good", "n_bad")
 """What is told of the training data; its list of groups is long, and of no use to a person."""
+
+
+RolloutId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 class WantedRollouts(BaseModel):
@@ -88,15 +98,24 @@ def router(engine: Engine) -> APIRouter:
         response_model=RolloutCourse,
         responses={**WITH_LOG, **_UNKNOWN},
     )
-    async def rollout(
-        rollout_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")],
-    ) -> RolloutCourse | JSONResponse:
+    async def rollout(rollout_id: RolloutId) -> RolloutCourse | JSONResponse:
         """Returns all decisions on a rollout, what they rest on, and what was said of it."""
         course = await asyncio.to_thread(engine.log.course, rollout_id)
         if course is None:
-            why = f"rollout {rollout_id}: no decision on it is logged"
-            return JSONResponse({"error": why}, status_code=404)
+            return _unknown(rollout_id)
         return rollout_course(course, time.time(), interval)
+
+    @paths.get(
+        "/v1/rollouts/{rollout_id}/explanation",
+        response_model=Explained,
+        responses={**WITH_LOG, **_UNKNOWN},
+    )
+    async def explanation(rollout_id: RolloutId) -> Explained | JSONResponse:
+        """Says which metrics moved the latest decision on a rollout, and what would turn it."""
+        course = await asyncio.to_thread(engine.log.course, rollout_id)
+        if course is None:
+            return _unknown(rollout_id)
+        return await asyncio.to_thread(explain_latest, course, engine.policies.current)
 
     @paths.get("/v1/summary", responses=WITH_LOG)
     async def summary(wanted: Annotated[Since, Query()]) -> Summary:
@@ -118,6 +137,11 @@ def router(engine: Engine) -> APIRouter:
         return _policy_state(engine, history, problem)
 
     return paths
+
+
+def _unknown(rollout_id: str) -> JSONResponse:
+    why = f"rollout {rollout_id}: no decision on it is logged"
+    return JSONResponse({"error": why}, status_code=404)
 
 
 def _policy_state(

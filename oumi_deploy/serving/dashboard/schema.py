@@ -108,6 +108,16 @@ class RolloutCourse(BaseModel):
     outcomes: list[OutcomeLine] = Field(description="In the order in which they came in.")
 
 
+class Explained(BaseModel):
+    """Why the policy decided on a rollout as it did."""
+
+    decision_id: str = Field(description="The latest decision, which is explained.")
+    explanation: dict[str, Any] | None = Field(
+        description="As an answer has it that was asked to explain; of the rollout by itself."
+    )
+    problem: str | None = Field(description="Why there is none, null where there is.")
+
+
 class Tally(BaseModel):
     """How many rollouts ended how. Of a label that nobody knows, nothing is guessed."""
 

@@ -152,8 +152,31 @@ def test_times_as_text_are_told_in_unix_seconds(serve):
     assert times[1] - times[0] == 60
 
 
-def test_an_unknown_rollout_is_named_in_the_refusal(serve):
-    refused = serve().get("/v1/rollouts/" + "0" * 32)
+def test_the_explanation_is_the_one_that_the_caller_had(serve, ask):
+    client = serve()
+    ask(client, 0.1)
+    said = ask(client, 0.1, 0.9, last=True, explain=True)
+    (line,) = client.get("/v1/rollouts").json()["rollouts"]
+    told = client.get(f"/v1/rollouts/{line['id']}/explanation").json()
+    assert told["decision_id"] == said["id"]
+    assert told["explanation"] == said["explanation"]
+    assert "error_rate" in told["explanation"]["sentence"]
+
+
+def test_of_a_policy_that_is_not_in_use_any_more_nothing_is_explained(serve, ask, policy_file):
+    client = serve()
+    said = ask(client, 0.1)
+    policy_file.write_text(policy_file.read_text() + "\n")
+    assert client.post("/v1/policy/reload").json()["changed"]
+    (line,) = client.get("/v1/rollouts").json()["rollouts"]
+    told = client.get(f"/v1/rollouts/{line['id']}/explanation").json()
+    assert told["explanation"] is None
+    assert said["policy_version"] in told["problem"]
+
+
+@pytest.mark.parametrize("path", ["", "/explanation"])
+def test_an_unknown_rollout_is_named_in_the_refusal(serve, path):
+    refused = serve().get("/v1/rollouts/" + "0" * 32 + path)
     assert refused.status_code == 404
     assert "no decision on it is logged" in refused.json()["error"]
 
