@@ -38,7 +38,7 @@ QUIET_AFTER = 15
 
 
 LEFT_FOR = 86_400.0
-"""Seconds for which a rollout that nobody asks about any more is told as on hold, if it was."""
+"""Seconds for which a rollout that was left on hold, or rolled back, waits for a person."""
 
 
 def rollout_line(standing: Standing, now: float, interval: float) -> RolloutLine:

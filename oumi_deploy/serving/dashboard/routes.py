@@ -62,8 +62,9 @@ class WantedRollouts(BaseModel):
     service: Text | None = None
     stage: Stage | None = Field(
         default=None,
-        description="on_hold: told to hold, and open, or left so within the last day; going_on: "
-        "asked about lately, to go on; past: all others.",
+        description="on_hold: told to hold, and asked about lately or left so within the last "
+        "day; to_review: rolled back within the last day, and not reviewed; going_on: asked about "
+        "lately, to go on; past: all others.",
     )
     cursor: Annotated[str, Field(max_length=100)] | None = None
     limit: Annotated[int, Field(ge=1, le=500)] = 50

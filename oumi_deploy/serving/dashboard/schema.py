@@ -90,7 +90,8 @@ class Rollouts(BaseModel):
     rollouts: list[RolloutLine]
     next: str | None = Field(description="Cursor of the next page.")
     total: int | None = Field(
-        description="How many are on hold or go on in all, where they were asked for; else null."
+        description="How many there are on all pages; null of past ones, and where all were asked "
+        "for."
     )
 
 

@@ -88,7 +88,7 @@ class Standings:
     Attributes:
         standings: Where they stand, that which was decided on last first.
         next: The next page's cursor, None after the last.
-        total: How many there are on all pages; None where they are all or past.
+        total: How many there are on all pages; None of past ones, and where all were wanted.
     """
 
     standings: Sequence[Standing]
@@ -111,12 +111,10 @@ def find_standings(
         DeployError: If the cursor is none.
     """
     before = None if after is None else sequence_of(after)
-    if wanted.stage in ("on_hold", "going_on"):
-        under_way = _under_way(connection, wanted)
-        total, among = len(under_way), under_way
-        if before is not None:
-            among = [seq for seq in under_way if seq < before]
-        conditions = [decisions.c.seq.in_(among[: limit + 1])]
+    if wanted.stage not in (None, "past"):
+        late = _late(connection, wanted)
+        among = late if before is None else [seq for seq in late if seq < before]
+        total, conditions = len(late), [decisions.c.seq.in_(among[: limit + 1])]
     else:
         total, conditions = None, _conditions(wanted)
         if before is not None:
@@ -127,8 +125,8 @@ def find_standings(
     return Standings(_standings(connection, rows[:limit]), following, total)
 
 
-def _under_way(connection: sa.Connection, wanted: Wanted) -> list[int]:
-    """Returns the numbers of the latest decisions on all that are on hold or go on, newest first.
+def _late(connection: sa.Connection, wanted: Wanted) -> list[int]:
+    """Returns the numbers of the latest decisions on rollouts that are not past, newest first.
 
     They are few, and found by their time. Asked for in their order, a database would look for them
     from the end of the log on until there are enough, which may be never.

@@ -11,12 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Rollouts on hold, going on and past: each is one of these, and all of them are counted."""
+"""Rollouts on hold, to review, going on and past: each is one of these, and all are counted."""
 
 import asyncio
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from oumi_deploy.serving.dashboard.lines import LEFT_FOR, QUIET_AFTER, rollout_line
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.overview import Wanted
-from oumi_deploy.serving.log.stages import Horizons
+from oumi_deploy.serving.log.stages import Horizons, Stage
 from oumi_deploy.serving.log.writer import DecisionLog
 
 NOW, INTERVAL = 2_000_000_000.0, 60.0
@@ -65,9 +65,12 @@ def rollouts(draw) -> tuple[list[DecisionEntry], list[OutcomeEntry]]:
                 reasons=[],
             )
         )
-    labels = draw(st.lists(st.sampled_from(["good", "bad", None]), max_size=2))
-    told = OutcomeEntry("", name, NOW, "review", None, "", "", {})
-    return made, [replace(told, id=uuid4().hex, label=label) for label in labels]
+    said = st.tuples(st.sampled_from(["review", "flagger"]), st.sampled_from(["good", "bad", None]))
+    told = OutcomeEntry("", name, NOW, "", None, "", "", {})
+    return made, [
+        replace(told, id=uuid4().hex, source=source, label=label)
+        for source, label in draw(st.lists(said, max_size=2))
+    ]
 
 
 def write(log: DecisionLog, made: list[DecisionEntry], told: list[OutcomeEntry]) -> None:
@@ -83,8 +86,10 @@ def write(log: DecisionLog, made: list[DecisionEntry], told: list[OutcomeEntry])
 def stage_of(line: Any) -> str:
     if line.status == "deploying":
         return "going_on"
-    is_left = line.status == "undecided" and line.latest.answered == "PAUSE"
-    is_left = is_left and NOW - line.latest.at <= LEFT_FOR
+    is_late = NOW - line.latest.at <= LEFT_FOR
+    if line.status == "rolled_back" and line.label is None and is_late:
+        return "to_review"
+    is_left = line.status == "undecided" and line.latest.answered == "PAUSE" and is_late
     return "on_hold" if line.status == "paused" or is_left else "past"
 
 
@@ -102,7 +107,7 @@ def test_a_rollout_is_of_the_stage_that_its_status_says(tmp_path, logged):
         for service in (None, "a"):
             lines = [rollout_line(standing, NOW, INTERVAL) for standing in everything]
             mine = [line for line in lines if service in (None, line.service)]
-            for stage in ("on_hold", "going_on", "past"):
+            for stage in get_args(Stage):
                 wanted = Wanted(service, stage, HORIZONS)
                 expected = [line.id for line in mine if stage_of(line) == stage]
                 found, page = [], log.standings(wanted, None, 2)
@@ -117,7 +122,9 @@ def test_a_rollout_is_of_the_stage_that_its_status_says(tmp_path, logged):
         log.close()
 
 
-@pytest.mark.parametrize(("rate", "stage"), [(0.1, "going_on"), (None, "on_hold")])
+@pytest.mark.parametrize(
+    ("rate", "stage"), [(0.1, "going_on"), (None, "on_hold"), (0.9, "to_review")]
+)
 def test_all_rollouts_under_way_are_counted_however_many_are_shown(serve, ask, rate, stage):
     client = serve()
     for n in range(7):
