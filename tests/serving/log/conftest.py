@@ -12,111 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A PostgreSQL server of our own, and logs on either database."""
+"""Logs on either database."""
 
-import os
-import pwd
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 
 from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 
 NAME = RolloutName("pay", "production", "2.1", "7")
-
-
-@dataclass
-class PostgreSQL:
-    """A server in a folder of its own, on the loopback interface."""
-
-    programs: Path
-    data: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts the server; the kernel ends it with the thread that calls this, even if killed."""
-        options = ["-p", str(self.port), "-k", str(self.data), "-c", "listen_addresses=127.0.0.1"]
-        command = ["postgres", "-D", str(self.data), "-c", "fsync=off", *options]
-        with (self.data.parent / "output").open("ab") as output:
-            self.process = subprocess.Popen(
-                self.command(*command), stdout=output, stderr=output, cwd="/"
-            )
-        wait_until(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            psycopg.connect(self.url()).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """Stops the server without a word to its clients, as a crash does."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGQUIT)
-            self.process.wait()
-
-    def command(self, program: str, *arguments: str) -> list[str]:
-        become = ["setpriv", "--pdeathsig", "QUIT"]
-        if os.geteuid() == 0:
-            # The server refuses to run as root.
-            become += ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        return [*become, str(self.programs / program), *arguments]
-
-    def initialize(self) -> None:
-        made = self.command("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust")
-        subprocess.run([*made, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
-    def fresh(self) -> str:
-        """Makes an empty database and returns its URL."""
-        name = f"log_{uuid4().hex}"
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        return self.url(name)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    found += [Path(p) for p in [shutil.which("initdb")] if p]
-    if not found or shutil.which("setpriv") is None:
-        pytest.skip("PostgreSQL's server, or setpriv to start it with, is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="decision-log-"))
-    if os.geteuid() == 0:
-        try:
-            owner = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL refuses to run as root, and there is no user postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    server = PostgreSQL(found[-1].parent, folder / "data", free_port())
-    try:
-        server.initialize()
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real)])
@@ -176,16 +83,3 @@ def decision() -> Callable[..., DecisionEntry]:
 @pytest.fixture(scope="session")
 def outcome() -> Callable[..., OutcomeEntry]:
     return make_outcome
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def until() -> Callable[[Callable[[], bool]], None]:
-    """Waits for something that happens in another thread."""
-    return wait_until
