@@ -37,14 +37,14 @@ _REASONS = {
 def message(entry: DecisionEntry) -> str:
     """Returns what was decided, how risky the release looks, and why, in one sentence."""
     because = f": {told}" if (told := why(entry)) else ""
+    lacking = f" ({_summed_up(entry.notes)})" if entry.notes else ""
     shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
-    return f"{entry.decision}, risk {entry.risk:.0%}{because}{shadow}"
+    return f"{entry.decision}, risk {entry.risk:.0%}{because}{lacking}{shadow}"
 
 
 def why(entry: DecisionEntry) -> str:
-    """Returns why it is not simply what the policy prefers, and what its telemetry lacks."""
-    because = "; ".join(_told(reason, entry) for reason in entry.reasons)
-    return f"{because} ({_summed_up(entry.notes)})".lstrip() if entry.notes else because
+    """Returns why it is not simply what the policy prefers; empty where it is."""
+    return "; ".join(_told(reason, entry) for reason in entry.reasons)
 
 
 def _told(reason: str, entry: DecisionEntry) -> str:

@@ -15,6 +15,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from oumi_deploy.episodes.times import iso_seconds
@@ -28,9 +29,10 @@ from oumi_deploy.serving.dashboard.schema import (
     Tally,
 )
 from oumi_deploy.serving.log.endings import Ending
-from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry
+from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
 from oumi_deploy.serving.log.episodes import settling
 from oumi_deploy.serving.log.overview import Course, Standing
+from oumi_deploy.serving.log.rows import rollout_key
 from oumi_deploy.serving.words import message, why
 
 QUIET_AFTER = 15
@@ -104,9 +106,14 @@ def decision_line(entry: DecisionEntry) -> DecisionLine:
         asked_by=entry.asked_by,
         policy_version=entry.policy_version,
         n_inputs=entry.kept + len(entry.observations),
-        suspects=entry.suspects or [],
+        suspects=[_identified(suspect) for suspect in entry.suspects or ()],
         notes=entry.notes or [],
     )
+
+
+def _identified(suspect: Mapping[str, Any]) -> dict[str, Any]:
+    name = RolloutName(**{field.name: suspect[field.name] for field in fields(RolloutName)})
+    return {"id": rollout_key(name), **suspect}
 
 
 def rollout_course(course: Course, now: float, interval: float) -> RolloutCourse:

@@ -165,6 +165,7 @@ def _policy_state(
         shadow=engine.settings.shadow,
         explore=engine.settings.explore,
         log_error=log["error"],
+        log_spools=engine.settings.spool is not None,
         log_spooled=log["spooled"],
         history=history,
         history_problem=problem,

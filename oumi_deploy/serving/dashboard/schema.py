@@ -36,15 +36,13 @@ class DecisionLine(BaseModel):
     q_values: dict[str, float]
     reasons: list[str]
     message: str
-    why: str = Field(
-        description="Why it is not simply what the policy prefers, and what its telemetry lacks."
-    )
+    why: str = Field(description="Why it is not simply what the policy prefers; empty where it is.")
     asked_by: str
     policy_version: str
     n_inputs: int = Field(description="How many observations it rests on.")
     suspects: list[dict[str, Any]] = Field(
-        description="The rollouts side by side, the likeliest cause first; empty where none were "
-        "compared."
+        description="The rollouts side by side, the likeliest cause first, each with its `id`; "
+        "empty where none were compared."
     )
     notes: list[str] = Field(
         description="What the telemetry lacks that the service collected, and why."
@@ -152,6 +150,7 @@ class PolicyState(BaseModel):
     shadow: bool
     explore: float
     log_error: str | None = Field(description="Why the log takes no entries, null where it does.")
+    log_spools: bool = Field(description="Whether entries are kept in a file meanwhile.")
     log_spooled: int
     history: list[dict[str, Any]] = Field(
         description="The learning loop's history.jsonl beside the policy file, newest first."
