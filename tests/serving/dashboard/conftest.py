@@ -13,6 +13,7 @@
 # limitations under the License.
 """A real service with a real log, and a real browser to look at its page."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -20,14 +21,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+
+from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
+from oumi_deploy.serving.log.writer import DecisionLog
 
 ASK = "asking-0123456789abcdef"
 STARTS_WITHIN = 30.0
@@ -86,16 +92,20 @@ class Service:
 
 @pytest.fixture
 def run(policy_file: Path, tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Starts services: `run(tokens="ask TOKEN")` returns one that runs."""
+    """Starts services: `run(tokens="ask TOKEN")` returns one that runs.
+
+    What it may do is in the file `tokens`, its log in `log.db` where no other is named.
+    """
+    own_log = f"sqlite:///{tmp_path / 'log.db'}"
     with ExitStack() as running:
 
-        def start(tokens: str | None = None) -> Service:
+        def start(tokens: str | None = None, log: str = own_log) -> Service:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = str(probe.getsockname()[1])
             program = Path(sys.executable).with_name("oumi-deploy")
             command = [str(program), "serve", "--policy", str(policy_file), "--port", port]
-            command += ["--log", f"sqlite:///{tmp_path / 'log.db'}"]
+            command += ["--log", log]
             if tokens is not None:
                 path = tmp_path / "tokens"
                 path.write_text(tokens)
@@ -106,6 +116,54 @@ def run(policy_file: Path, tmp_path: Path) -> Iterator[Callable[..., Service]]:
             return service
 
         yield start
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., None]:
+    """Writes decisions into `log.db` beside the service: `write(entry, ...)`."""
+
+    async def record(entries: Sequence[DecisionEntry]) -> None:
+        log = DecisionLog.open(f"sqlite:///{tmp_path / 'log.db'}")
+        for entry in entries:
+            await log.record(entry)
+        log.close()
+
+    def in_a_thread(*entries: DecisionEntry) -> None:
+        # In this one the browser's driver has a loop of its own.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, record(entries)).result()
+
+    return in_a_thread
+
+
+@pytest.fixture(scope="session")
+def entry() -> Callable[..., DecisionEntry]:
+    """Makes a decision: `entry(service="shop", decision="PAUSE")`."""
+
+    def made(service: str = "shop", version: str = "v1", **changes: Any) -> DecisionEntry:
+        values: dict[str, Any] = {
+            "id": uuid4().hex,
+            "name": RolloutName(service, "", version),
+            "at": time.time(),
+            "asked_by": "api",
+            "policy_version": "v",
+            "base": None,
+            "kept": 0,
+            "observations": [{"error_rate": 0.6, "requests": 500.0}],
+            "last": False,
+            "decision": "CONTINUE",
+            "propensity": 1.0,
+            "explored": False,
+            "shadow": False,
+            "risk": 0.1,
+            "confidence": 0.9,
+            "q_values": {},
+            "reasons": [],
+        } | changes
+        decision = values["decision"]
+        return DecisionEntry(**{"preferred": decision, "answered": decision, **values})
+
+    return made
 
 
 @pytest.fixture(scope="module")

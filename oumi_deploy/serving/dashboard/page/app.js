@@ -13,128 +13,104 @@
 // limitations under the License.
 // The page: asks the service again and again, and shows what it answers.
 
-import { say } from "./elements.js";
-import { showRollouts, showTally } from "./overview.js";
+import { element, say } from "./elements.js";
+import { showReleases, showTally } from "./overview.js";
 import { showPolicy } from "./policy.js";
 import { showInstead, showRollout } from "./rollout.js";
 import { ask, token } from "./service.js";
+import { isAskingForToken, nameProblem, tell } from "./state.js";
 
 // Asked anew every time, rather than told over a line that stays open: that needs nothing from
 // proxies in between, and a restart of the service costs one question.
 const EVERY = 5000;
-const STEP = 50;
-const MOST = 500;
-const NEWS = 3;
+const STAGES = ["on_hold", "to_review", "going_on", "past"];
+const MOST_LATE = 200;
+const MOST_PAST = 500;
+const STEP = 24;
 
-const element = (id) => document.getElementById(id);
-const before = new Map();
-let limit = STEP;
+let nPast = 12;
 let timer;
 let round = 0;
 let left = null;
 let isArriving = false;
+let explained = null;
 
 /** Asks for what the page shows now. An answer that another question has overtaken is dropped. */
 async function refresh() {
   clearTimeout(timer);
   const mine = ++round;
+  const isCurrent = () => mine === round;
   try {
-    const show = await load();
-    if (mine !== round) return;
-    show();
-    lived();
+    const parts = openRollout() ? rolloutParts(openRollout()) : overviewParts();
+    const troubles = await Promise.all(parts.map((part) => bring(part, isCurrent)));
+    if (!isCurrent()) return;
+    tell(troubles.filter(Boolean), EVERY);
     arrive();
-  } catch (trouble) {
-    if (mine !== round) return;
-    if (trouble.status === undefined) throw trouble;
-    failed(trouble);
   } finally {
-    if (mine === round && !document.hidden) timer = setTimeout(refresh, EVERY);
+    if (isCurrent() && !document.hidden) timer = setTimeout(refresh, EVERY);
   }
 }
 
-async function load() {
-  const id = openRollout();
-  const policy = ask("/v1/policy");
-  if (id) {
-    const [course, state] = await Promise.all([ask(`/v1/rollouts/${id}`), policy]);
-    return () => {
-      showPolicy(state);
-      showRollout(course, refresh);
-    };
+/** Asks for a part and shows it; returns what went wrong, null if nothing did. */
+async function bring({ what, load, show }, isCurrent) {
+  try {
+    const answer = await load();
+    if (isCurrent()) show(answer);
+    return null;
+  } catch (trouble) {
+    if (trouble.status === undefined) console.error(trouble);
+    return { what, trouble };
   }
+}
+
+const policyPart = () => ({ what: "the policy", load: () => ask("/v1/policy"), show: showPolicy });
+
+function overviewParts() {
   const service = element("service").value.trim();
-  const chosen = service ? `&service=${encodeURIComponent(service)}` : "";
+  return [
+    { what: "the releases", load: () => Promise.all(STAGES.map((stage) => askFor(stage, service))),
+      show: (pages) => showReleases(Object.fromEntries(STAGES.map((stage, n) => [stage, pages[n]])), service, nPast >= MOST_PAST) },
+    { what: "what was stopped and disturbed", load: askForTally, show: showTally },
+    policyPart()];
+}
+
+function askFor(stage, service) {
+  const limit = stage === "past" ? nPast : MOST_LATE;
+  return ask(`/v1/rollouts?stage=${stage}&limit=${limit}${service ? `&service=${encodeURIComponent(service)}` : ""}`);
+}
+
+function askForTally() {
   const seconds = Number(element("window").value);
   // From the whole minute on, so that all who look ask the same, and it is counted once.
   const since = seconds ? Math.max(0, Math.floor(Date.now() / 60_000) * 60 - seconds) : 0;
-  const [page, state, summary] = await Promise.all([
-    ask(`/v1/rollouts?limit=${limit}${chosen}`), policy, ask(`/v1/summary?since=${since}`)]);
-  return () => {
-    showRollouts(page.rollouts, { isWhole: page.next === null, isFull: limit >= MOST, service });
-    announce(page.rollouts);
-    showTally(summary);
-    showPolicy(state);
-  };
+  return ask(`/v1/summary?since=${since}`);
+}
+
+function rolloutParts(id) {
+  return [
+    { what: "the rollout", load: () => askForRollout(id), show: ({ course, why }) => showRollout(course, why, refresh) },
+    policyPart()];
+}
+
+/** Returns a rollout, and why it was decided on as it was; that is reckoned once a decision. */
+async function askForRollout(id) {
+  const course = await ask(`/v1/rollouts/${id}`).catch(nameUnknown);
+  if (explained?.decision_id !== course.rollout.latest.id) {
+    explained = await ask(`/v1/rollouts/${id}/explanation`).catch(({ message }) => ({ problem: message }));
+  }
+  return { course, why: explained };
+}
+
+function nameUnknown(trouble) {
+  if (trouble.status === 404) showInstead(trouble.message);
+  throw trouble;
 }
 
 const openRollout = () => /^#\/rollouts\/([0-9a-f]{32})$/.exec(location.hash)?.[1];
 
-function lived() {
-  element("pulse").className = "pulse on";
-  say(element("live"), "Live");
-  element("trouble").hidden = true;
-  element("token-form").hidden = true;
-  element("main").hidden = false;
-  element("forget").hidden = !token.get();
-}
-
-function failed({ status, message }) {
-  element("pulse").className = "pulse";
-  if (status === 401 || status === 403) {
-    askForToken(status, message);
-    return;
-  }
-  if (status === 404 && openRollout()) {
-    showInstead(message);
-    lived();
-    return;
-  }
-  say(element("live"), "Not live");
-  element("trouble").hidden = false;
-  say(element("trouble"), `What is shown may be old: ${message}. It is asked again every ${EVERY / 1000} seconds.`);
-  for (const empty of document.querySelectorAll(".empty")) {
-    if (empty.textContent === "Loading") say(empty, "Nothing could be loaded yet.");
-  }
-}
-
-function askForToken(status, message) {
-  say(element("live"), "Waiting for a token");
-  element("trouble").hidden = true;
-  element("main").hidden = true;
-  element("forget").hidden = true;
-  const isNew = element("token-form").hidden;
-  element("token-form").hidden = false;
-  const refused = status === 403 ? `The service refused: ${message}.` : "The service does not know this token.";
-  say(element("token-problem"), token.get() ? refused : "");
-  token.forget();
-  if (isNew) element("token").focus();
-}
-
-/** Tells those who do not see the page of decisions that change what happens. */
-function announce(rollouts) {
-  const news = [];
-  for (const { id, service, version, latest, status } of rollouts) {
-    const now = `${latest.decision} ${status}`;
-    if (before.size && before.get(id) !== now) news.push(`${service} ${version}: ${latest.message}`);
-    before.set(id, now);
-  }
-  if (news.length) say(element("news"), news.slice(0, NEWS).join(". "));
-}
-
 /** After a way through the page, puts the focus where reading goes on. */
 function arrive() {
-  if (!isArriving) return;
+  if (!isArriving || isAskingForToken()) return;
   isArriving = false;
   const card = !openRollout() && document.querySelector(`[data-key="${left}"] a`);
   (card || document.querySelector(`#${openRollout() ? "rollout" : "overview"} h1`)).focus();
@@ -158,7 +134,7 @@ element("token-form").addEventListener("submit", (event) => {
   const given = element("token").value.trim();
   element("token").value = "";
   if (!/^[\x21-\x7e]+$/.test(given)) {
-    say(element("token-problem"), "A token has no spaces, and only letters, digits and signs of ASCII.");
+    nameProblem("A token has no spaces, and only letters, digits and signs of ASCII.");
     return;
   }
   token.keep(given);
@@ -169,21 +145,26 @@ element("forget").addEventListener("click", () => {
   location.reload();
 });
 element("more").addEventListener("click", () => {
-  limit = Math.min(limit + STEP, MOST);
+  nPast = Math.min(nPast + STEP, MOST_PAST);
   refresh();
 });
 element("window").addEventListener("change", refresh);
-element("service").addEventListener("change", () => {
-  before.clear();
-  refresh();
+element("service").addEventListener("change", refresh);
+element("service").addEventListener("input", () => {
+  if (!element("service").value) refresh();
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });
+document.addEventListener("keydown", (event) => {
+  // What somebody is writing is not left by one key.
+  if (event.key === "Escape" && openRollout() && !event.target.closest("form")) location.hash = "#/";
+});
 document.querySelector(".skip").addEventListener("click", (event) => {
   // Followed, its address would lead away from a rollout.
   event.preventDefault();
-  element("main").focus();
+  (isAskingForToken() ? element("token") : element("main")).focus();
 });
 addEventListener("hashchange", route);
+say(element("zone"), `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
 route();

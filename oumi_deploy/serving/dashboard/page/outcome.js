@@ -57,7 +57,7 @@ function reviewIn(form, { service, environment, version, rollout }) {
 function refusal({ status, message }) {
   if (status === 401) return "Not entered: the service does not know this token.";
   if (status === 403) return "Not entered: this token carries no right to report. Forget it, and give one that may ask and report.";
-  return `Not entered: ${message}. Nothing was lost; send it again.`;
+  return `Not entered: ${message}. What you wrote is still here; send it again.`;
 }
 
 function newId() {

@@ -11,97 +11,107 @@
 // WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 // See the License for the specific language governing permissions and
 // limitations under the License.
-// All rollouts, and how they ended.
+// All rollouts, those that need a person first, and how rollouts ended.
 
-import { make, pairs, put, reconcile, say } from "./elements.js";
-import { amount, decisionBadge, labelled, percent, retell, spoken, statusBadge, time, versionOf } from "./words.js";
+import { linkTo } from "./advice.js";
+import { heldTogether, renderCard } from "./cards.js";
+import { element, make, put, reconcile, renderChanged, say } from "./elements.js";
+import { announce } from "./news.js";
+import { retell } from "./words.js";
 
-const SHOWN_FIRST = ["error_rate", "latency", "memory_usage", "cpu_usage", "health_score"];
-const NO_METRIC = new Set(["timestamp", "step", "phase", "planned_steps"]);
-const SHORT = { error_rate: "errors", memory_usage: "memory", cpu_usage: "CPU", health_score: "health" };
-const METRICS_SHOWN = 4;
-const element = (id) => document.getElementById(id);
+const FIRST = { on_hold: Infinity, to_review: 6, going_on: 12, past: Infinity };
+const isOpened = new Set();
+// In coarse steps: a card shall not move away from under a finger with every observation.
+const riskOf = ({ latest }) => Math.round(10 * latest.risk);
+const riskiest = (page) => ({ ...page, rollouts: page.rollouts.toSorted((a, b) => riskOf(b) - riskOf(a) || a.began - b.began) });
 
 /**
- * Shows rollouts, those under way apart.
- * @param {object} asked Whether these are all (`isWhole`), whether the page takes no more
- *   (`isFull`), and of which service they are, empty for all.
+ * Shows rollouts by their stage.
+ * @param {object} pages A page of each stage.
+ * @param {string} service The service that they are of, empty for all.
+ * @param {boolean} isFull Whether no more of the past are asked for.
  */
-export function showRollouts(rollouts, { isWhole, isFull, service }) {
+export function showReleases(pages, service, isFull) {
   const focused = document.activeElement?.closest("[data-key]")?.dataset.key;
-  const isGoing = ({ status }) => status === "deploying" || status === "paused";
-  const going = rollouts.filter(isGoing);
-  const past = rollouts.filter((rollout) => !isGoing(rollout));
-  reconcile(element("going"), going, renderCard);
-  reconcile(element("past"), past, renderCard);
-  say(element("going-count"), going.length ? String(going.length) : "");
-  const none = rollouts.length === 0 && !service;
-  const ofService = service ? ` of ${service}` : "";
-  sayWhereEmpty("going-empty", going, none
+  const everything = Object.values(pages).flatMap(({ rollouts }) => rollouts);
+  const none = everything.length === 0 && !service;
+  const of = service ? ` of ${service}` : "";
+  showStage("on_hold", riskiest(pages.on_hold), `No rollout${of} is on hold.`);
+  showStage("to_review", pages.to_review, "");
+  showStage("going_on", riskiest(pages.going_on), none
     ? "No rollout was decided on yet. Have your rollout tool ask POST /v1/decide; it shows here within five seconds."
-    : `No rollout${ofService} is under way.`);
-  sayWhereEmpty("past-empty", past, `No rollout${ofService} has ended yet.`);
-  element("more").hidden = isWhole || isFull;
-  element("cut").hidden = isWhole || !isFull;
-  nameServices(rollouts);
+    : `No rollout${of} is going on.`);
+  showStage("past", pages.past, `No${none ? "" : " other"} rollout${of} has ended yet.`);
+  element("to_review-section").hidden = pages.to_review.rollouts.length === 0;
+  element("more").hidden = pages.past.next === null || isFull;
+  element("cut").hidden = pages.past.next === null || !isFull;
+  renderChanged(element("together"), pages.on_hold.rollouts, () => showTogether(riskiest(pages.on_hold).rollouts));
+  nameServices(everything);
   retell(element("overview"));
-  const link = focused && document.querySelector(`[data-key="${CSS.escape(focused)}"] a`);
-  if (link && document.activeElement !== link) link.focus({ preventScroll: true });
+  const waiting = pages.on_hold.total;
+  document.title = `${waiting ? `(${waiting} on hold) ` : ""}Releases - oumi_deploy`;
+  const link = focused && document.querySelector(`[data-key="${CSS.escape(focused)}"] h3 a`);
+  if (link && !link.closest("li").contains(document.activeElement)) link.focus({ preventScroll: true });
+  announce(everything);
 }
 
-function sayWhereEmpty(id, items, text) {
-  element(id).hidden = items.length > 0;
-  say(element(id), text);
+function showStage(stage, { rollouts, total }, empty) {
+  const first = isOpened.has(stage) ? Infinity : FIRST[stage];
+  reconcile(element(stage), rollouts.slice(0, first), (item, rollout) => renderCard(item, rollout, stage));
+  if (total !== null) say(element(`${stage}-count`), total ? String(total) : "");
+  element(`${stage}-empty`).hidden = rollouts.length > 0;
+  say(element(`${stage}-empty`), empty);
+  const rest = element(`${stage}-rest`);
+  if (!rest) return;
+  const isCut = rollouts.length < total;
+  rest.hidden = rollouts.length <= first && !isCut;
+  renderChanged(rest, [rollouts.length, total, first], () => put(rest, rollouts.length > first
+    ? opener(stage, rollouts)
+    : `The ${rollouts.length} that were decided on last are shown. Name a service to see its others.`));
+}
+
+function opener(stage, rollouts) {
+  const button = make("button", { type: "button" }, `Show all ${rollouts.length}`);
+  button.addEventListener("click", () => {
+    isOpened.add(stage);
+    const place = FIRST[stage];
+    reconcile(element(stage), rollouts, (item, rollout) => renderCard(item, rollout, stage));
+    element(`${stage}-rest`).hidden = true;
+    element(stage).children[place]?.querySelector("h3 a").focus();
+  });
+  return button;
+}
+
+function showTogether(rollouts) {
+  put(element("together"), heldTogether(rollouts).map(({ cause, waiting }) => {
+    const names = waiting.map(({ service }) => make("bdi", {}, service));
+    const list = names.map((name, n) => [n > 0 && (n === names.length - 1 ? " and " : ", "), name]);
+    return make("p", { class: "notice" }, list, " are in trouble together and wait for ", linkTo(cause), ", the likeliest cause: look at that first.");
+  }));
 }
 
 function nameServices(rollouts) {
   const names = [...new Set(rollouts.map(({ service }) => service))].sort();
-  const list = element("services");
-  if (list.names === JSON.stringify(names)) return;
-  list.names = JSON.stringify(names);
-  put(list, names.map((name) => make("option", { value: name })));
-}
-
-function renderCard(item, rollout) {
-  const { latest } = rollout;
-  // The link stays the same element, so that whoever has it in focus keeps it.
-  const link = item.querySelector("a") ?? make("a", { href: `#/rollouts/${rollout.id}` });
-  put(link, rollout.service, versionOf(rollout) && make("span", { class: "version" }, ` ${versionOf(rollout)}`));
-  const heading = item.querySelector("h3") ?? make("h3", {}, link);
-  const isGoing = rollout.status === "deploying" || rollout.status === "paused";
-  const label = !isGoing && make("span", { class: `label ${rollout.label ?? "unknown"}` }, labelled(rollout.label));
-  const top = make("p", { class: "card-top" }, statusBadge(rollout.status), label, time(latest.at));
-  put(item, heading, top,
-    make("p", { class: "card-decision" }, decisionBadge(latest.decision),
-      make("span", {}, `confidence ${percent(latest.confidence)}`)),
-    make("p", { class: "message" }, latest.message),
-    metricsOf(rollout.metrics));
-}
-
-function metricsOf(metrics) {
-  const isMetric = (name) => typeof metrics[name] === "number" && !NO_METRIC.has(name) && !name.startsWith("control_");
-  const names = Object.keys(metrics).filter(isMetric);
-  const first = SHOWN_FIRST.filter((name) => Object.hasOwn(metrics, name) || name === "error_rate");
-  const shown = [...first, ...names.filter((name) => !first.includes(name))].slice(0, METRICS_SHOWN);
-  const list = pairs(shown.map((name) => [SHORT[name] ?? spoken(name), amount(name, metrics[name])]));
-  list.className = "metrics";
-  return list;
+  renderChanged(element("services"), names, () => put(element("services"), names.map((name) => {
+    const option = make("option");
+    option.value = name;
+    return option;
+  })));
 }
 
 /** Shows how rollouts ended. */
 export function showTally({ acted, shadow }) {
-  const content = JSON.stringify([acted, shadow]);
   const place = element("tally");
-  if (place.content === content) return;
-  place.content = content;
-  const total = (tally) => Object.values(tally).reduce((sum, n) => sum + n, 0);
-  const parts = [];
-  if (total(acted)) parts.push(figures(acted, "rolled back", "stopped"));
-  if (total(shadow)) {
-    parts.push(make("h3", {}, "In shadow mode: what would have been"));
-    parts.push(figures(shadow, "to be rolled back", "to be stopped"));
-  }
-  put(place, parts.length ? parts : make("p", { class: "empty" }, "No rollout was decided on in this time."));
+  renderChanged(place, [acted, shadow], () => {
+    const total = (tally) => Object.values(tally).reduce((sum, n) => sum + n, 0);
+    const parts = [];
+    if (total(acted)) parts.push(figures(acted, "rolled back", "stopped"));
+    if (total(shadow)) {
+      parts.push(make("h3", {}, "In shadow mode: what would have been"));
+      parts.push(figures(shadow, "to be rolled back", "to be stopped"));
+    }
+    put(place, parts.length ? parts : make("p", { class: "empty" }, "No rollout was decided on in this time."));
+  });
 }
 
 function figures(tally, rolledBack, stopped) {

@@ -13,7 +13,7 @@
 // limitations under the License.
 // The policy in use: what it is, how far it is held back, and how it came to be.
 
-import { make, pairs, put } from "./elements.js";
+import { element, make, pairs, put, renderChanged } from "./elements.js";
 import { percent, spoken, time } from "./words.js";
 
 const FIGURES = { calibration_error: "Calibration error", brier: "Brier score" };
@@ -21,17 +21,22 @@ const TIMES = ["at", "time", "timestamp"];
 
 /** Shows the policy. */
 export function showPolicy(policy) {
-  const place = document.getElementById("policy");
-  const content = JSON.stringify(policy);
-  if (place.content === content) return;
-  place.content = content;
-  put(place, facts(policy), make("h3", {}, "Calibration"), calibration(policy.calibration),
-    make("h3", {}, "History of promotions"), history(policy));
-  const notices = [];
-  if (policy.shadow) notices.push("Shadow mode: callers are answered their own default. Decisions here are what would have been answered.");
-  if (policy.log_error) notices.push(`${policy.log_error} (${policy.log_spooled} entries wait for it)`);
-  if (policy.refused) notices.push(`A newer policy file was refused, and ${policy.version} goes on: ${policy.refused}`);
-  put(document.getElementById("notices"), notices.map((text) => make("p", { class: "notice loud" }, text)));
+  renderChanged(element("notices"), [policy.shadow, policy.log_error, policy.log_spooled, policy.refused], () => {
+    put(element("notices"), notices(policy).map((text) => make("p", { class: "notice loud" }, text)));
+  });
+  renderChanged(element("policy"), policy, () => put(element("policy"), facts(policy),
+    make("h3", {}, "Calibration"), calibration(policy.calibration),
+    make("h3", {}, "History of promotions"), history(policy)));
+}
+
+function notices(policy) {
+  const { log_error: away, log_spools: isKept, log_spooled: n } = policy;
+  const meanwhile = isKept ? `Decisions go on, and ${n === 1 ? "1 entry waits" : `${n} entries wait`} in a file` : "Until it is back, every question is answered PAUSE";
+  return [
+    policy.shadow && "Shadow mode: callers are answered their own default. Decisions here are what would have been answered.",
+    away && `${away}. ${meanwhile}.`,
+    policy.refused && `A newer policy file was refused, and ${policy.version} goes on: ${policy.refused}`,
+  ].filter(Boolean);
 }
 
 function facts(policy) {

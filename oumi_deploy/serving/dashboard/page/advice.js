@@ -1,0 +1,57 @@
+// Copyright 2026 - The oumi_deploy authors
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+// What a person can do about a rollout.
+
+import { make } from "./elements.js";
+import { isLeftOnHold } from "./words.js";
+
+const TOOL = "in your rollout tool";
+const HELD = [
+  ["telemetry_unavailable", "Nothing can be collected: mend the telemetry. Until then every release is held."],
+  ["telemetry_missing", "See whether the new version runs and reports its metrics. It is judged again once they come in."],
+  ["out_of_range", `The policy has not seen the like: look at the metrics, and promote or abort it ${TOOL}.`],
+  ["doubt", `The next observations may settle it. If not, promote or abort it ${TOOL}.`],
+  ["few_requests", `It needs traffic. If none comes, promote or abort it ${TOOL}.`],
+  ["explored", `It would have been rolled back, and was held to learn what follows: abort it ${TOOL} if you can.`],
+  ["false_alarm_bound", `The policy leans to a rollback and may not order one: look at it, and promote or abort it ${TOOL}.`],
+];
+const ENDED = {
+  deploying: `Nothing: it goes on. Abort it ${TOOL} if you know better.`,
+  healthy: "Nothing, unless you know better: then enter the outcome.",
+  failed: `It went on, and was bad: take it back ${TOOL} if it still runs.`,
+  undecided: "Nobody asks about it any more. If you know what became of it, enter the outcome.",
+};
+const REVIEW = "It was told to go back: see that it did. Then enter what it was; only a person's review labels it.";
+
+/** Returns what to do, as text and links. */
+export function advice(rollout) {
+  const { status, latest, label } = rollout;
+  if (status === "rolled_back") return label ? "Nothing: it went back, and was reviewed." : REVIEW;
+  if (isLeftOnHold(rollout)) {
+    return `It was told to hold, and nobody asks about it any more: see whether it still waits, and promote or abort it ${TOOL}.`;
+  }
+  if (status !== "paused") return ENDED[status] ?? "";
+  const cause = causeOf(rollout);
+  if (cause) return ["Look first at ", linkTo(cause), ", the likelier cause. This one is judged by itself once that has gone back, or after a while."];
+  const found = HELD.find(([reason]) => latest.reasons.includes(reason));
+  return found ? found[1] : `It is asked about again with the next observation. You can promote or abort it ${TOOL}.`;
+}
+
+/** Returns the rollout that one waits for, if any. */
+export const causeOf = ({ latest }) => latest.suspects.find((suspect) => suspect.waited_for);
+
+/** Makes a link to a rollout that another one names. */
+export function linkTo({ id, service, version }) {
+  return make("a", { href: `#/rollouts/${id}`, id: `to-${id}` }, make("bdi", {}, service), version && [" ", make("bdi", {}, version)]);
+}
