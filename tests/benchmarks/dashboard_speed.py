@@ -217,7 +217,9 @@ BYTES = """() => {
 
 def refresh() -> Iterator[str]:
     """Yields what a tab asks every five seconds."""
-    yield "/v1/rollouts?limit=50"
+    for stage in ("on_hold", "to_review", "going_on"):
+        yield f"/v1/rollouts?stage={stage}&limit=200"
+    yield "/v1/rollouts?stage=past&limit=12"
     yield f"/v1/summary?since={int(time.time() // 60 * 60 - 30 * 86_400)}"
     yield "/v1/policy"
 

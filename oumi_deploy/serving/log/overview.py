@@ -28,6 +28,13 @@ from oumi_deploy.serving.log.tables import decisions, named, outcomes, rollouts
 MOST_DECISIONS = 1000
 """Decisions of one rollout that are returned at once, the newest."""
 
+# Made once: it takes longer than to ask with them.
+_OTHER = decisions.alias()
+_IS_OF_SAME = _OTHER.c.rollout_key == decisions.c.rollout_key
+_IS_OVERTAKEN = sa.exists().where(_IS_OF_SAME, _OTHER.c.seq > decisions.c.seq)
+_COUNT = sa.select(sa.func.count()).select_from(_OTHER).where(_IS_OF_SAME).scalar_subquery()
+_FIRST = sa.select(_OTHER.c.at).where(_IS_OF_SAME).order_by(_OTHER.c.seq).limit(1).scalar_subquery()
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -137,11 +144,7 @@ def _late(connection: sa.Connection, wanted: Wanted) -> list[int]:
 
 
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    later = decisions.alias()
-    is_overtaken = sa.exists().where(
-        later.c.rollout_key == decisions.c.rollout_key, later.c.seq > decisions.c.seq
-    )
-    conditions: list[sa.ColumnElement[bool]] = [~is_overtaken]
+    conditions: list[sa.ColumnElement[bool]] = [~_IS_OVERTAKEN]
     if wanted.service is not None:
         conditions.append(rollouts.c.service == wanted.service)
     if wanted.stage is not None:
@@ -164,11 +167,7 @@ def find_course(connection: sa.Connection, key: str) -> Course | None:
 
 def _latest() -> sa.Select[Any]:
     """Selects decisions, with what there is of their rollouts beside each."""
-    mine = decisions.alias()
-    same = mine.c.rollout_key == decisions.c.rollout_key
-    count = sa.select(sa.func.count()).select_from(mine).where(same).scalar_subquery()
-    first = sa.select(mine.c.at).where(same).order_by(mine.c.seq).limit(1).scalar_subquery()
-    return named(decisions).add_columns(count.label("n_decisions"), first.label("began"))
+    return named(decisions).add_columns(_COUNT.label("n_decisions"), _FIRST.label("began"))
 
 
 def _standings(connection: sa.Connection, rows: Sequence[sa.RowMapping]) -> list[Standing]:

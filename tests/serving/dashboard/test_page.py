@@ -213,6 +213,8 @@ def test_a_rollout_says_why_and_what_to_do(run, browse):
     expect(why).to_contain_text("would CONTINUE if error_rate were below")
     expect(why.get_by_role("row", name="error rate")).to_contain_text("points")
     expect(page.locator("#rollout .advice")).to_contain_text("Then enter what it was")
+    page.get_by_role("button", name="Enter it").click()
+    expect(page.get_by_label("good", exact=True)).to_be_focused()
 
 
 def test_releases_that_wait_for_another_name_it_and_lead_to_it(run, browse, write, entry):

@@ -58,7 +58,7 @@ export function showReleases(pages, service, isFull) {
 function showStage(stage, { rollouts, total }, empty) {
   const first = isOpened.has(stage) ? Infinity : FIRST[stage];
   reconcile(element(stage), rollouts.slice(0, first), (item, rollout) => renderCard(item, rollout, stage));
-  if (total !== null) say(element(`${stage}-count`), total ? String(total) : "");
+  if (stage !== "past") say(element(`${stage}-count`), total ? String(total) : "");
   element(`${stage}-empty`).hidden = rollouts.length > 0;
   say(element(`${stage}-empty`), empty);
   const rest = element(`${stage}-rest`);

@@ -14,7 +14,7 @@
 // The policy in use: what it is, how far it is held back, and how it came to be.
 
 import { element, make, pairs, put, renderChanged } from "./elements.js";
-import { percent, spoken, time } from "./words.js";
+import { percent, sentence, spoken, time } from "./words.js";
 
 const FIGURES = { calibration_error: "Calibration error", brier: "Brier score" };
 const TIMES = ["at", "time", "timestamp"];
@@ -34,8 +34,8 @@ function notices(policy) {
   const meanwhile = isKept ? `Decisions go on, and ${n === 1 ? "1 entry waits" : `${n} entries wait`} in a file` : "Until it is back, every question is answered PAUSE";
   return [
     policy.shadow && "Shadow mode: callers are answered their own default. Decisions here are what would have been answered.",
-    away && `${away}. ${meanwhile}.`,
-    policy.refused && `A newer policy file was refused, and ${policy.version} goes on: ${policy.refused}`,
+    away && `The log takes no entries: ${sentence(away)} ${meanwhile}.`,
+    policy.refused && `A newer policy file was refused, and ${policy.version} goes on: ${sentence(policy.refused)}`,
   ].filter(Boolean);
 }
 

@@ -80,7 +80,14 @@ function standing(rollout) {
       make("span", {}, `risk ${percent(latest.risk)}, confidence ${percent(latest.confidence)}`),
       make("span", { class: `label ${rollout.label ?? "unknown"}` }, labelled(rollout.label)), time(latest.at)),
     latest.shadow && make("p", { class: "notice" }, `Shadow mode: the caller was answered ${latest.answered}. ${latest.decision} is what would have been.`),
-    make("p", { class: "advice" }, make("b", {}, "To do: "), advice(rollout))];
+    make("p", { class: "advice" }, make("b", {}, "To do: "), advice(rollout), rollout.status === "rolled_back" && !rollout.label && [" ", toForm()])];
+}
+
+function toForm() {
+  const button = make("button", { type: "button", class: "link", id: "to-form" }, "Enter it");
+  // The form is far below, and an address within this page would lead away from the rollout.
+  button.addEventListener("click", () => element("rollout").querySelector("form input").focus());
+  return button;
 }
 
 function because({ latest, began }, why) {

@@ -15,7 +15,7 @@
 
 import { element, say } from "./elements.js";
 import { token } from "./service.js";
-import { clock } from "./words.js";
+import { clock, sentence } from "./words.js";
 
 let lived = null;
 
@@ -40,7 +40,7 @@ export function tell(troubles, every) {
   const broken = troubles.filter(({ trouble: { status } }) => status === undefined);
   if (silent) {
     show(false, lived ? `Not live since ${clock(lived)}` : "Not live");
-    complain(`What is shown ${lived ? "is old" : "is not all"}: ${silent.trouble.message}. ${again}.`);
+    complain(`What is shown ${lived ? "is old" : "is not all"}: ${sentence(silent.trouble.message)} ${again}.`);
     nothingCame();
     return;
   }

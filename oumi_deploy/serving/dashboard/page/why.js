@@ -14,13 +14,13 @@
 // Why the policy decided as it did: which metric moved the risk, and what would turn the decision.
 
 import { make } from "./elements.js";
-import { amount, spoken } from "./words.js";
+import { amount, sentence, spoken } from "./words.js";
 
 const HEADS = ["Metric", "moves the risk by", "now", "before the change", "old version now"];
 
 /** Makes the explanation of a rollout's latest decision. */
 export function explanation({ explanation: found, problem }) {
-  if (!found) return make("p", { class: "empty" }, `Which metric moved the decision cannot be told: ${problem}.`);
+  if (!found) return make("p", { class: "empty" }, `Which metric moved the decision cannot be told: ${sentence(problem)}`);
   const moved = found.metrics.filter(({ contribution }) => points(contribution) !== 0);
   return [
     make("p", {}, "By itself, the policy says ", found.sentence),

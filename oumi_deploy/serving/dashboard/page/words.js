@@ -43,6 +43,9 @@ export function amount(metric, value) {
   return Number(value.toPrecision(4)).toLocaleString("en");
 }
 
+/** Returns what somebody said, with an end. */
+export const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
 /** Returns a metric's name in words. */
 export const spoken = (metric) => metric.replaceAll("_", " ");
 
