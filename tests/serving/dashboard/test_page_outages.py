@@ -173,3 +173,19 @@ def test_a_rollout_that_cannot_be_drawn_is_said(run, browse):
     expect(page.locator("#rollout h1")).to_have_text("shop v1")
     expect(page.locator(".decisions li")).to_have_count(1)
     expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_a_rollout_that_nobody_knows_is_said_to_be_unknown(run, browse):
+    service = run()
+    page = browse(f"{service.url}/#/rollouts/{'0' * 32}")
+    expect(page.locator("#rollout")).to_contain_text("no decision on it is logged")
+    expect(page.locator("#live")).to_have_text("Live")
+    back = page.get_by_role("link", name="All releases")
+    back.focus()
+    with page.expect_response("**/v1/rollouts/*"):
+        page.clock.fast_forward(NEXT)
+    page.wait_for_function("document.getElementById('live').textContent === 'Live'")
+    page.wait_for_timeout(300)
+    expect(back).to_be_focused()
+    back.press("Enter")
+    expect(page.locator("#going_on-empty")).to_contain_text("POST /v1/decide")

@@ -106,7 +106,7 @@ function frame(axis, [low, high], told) {
     change && draw("rect", { class: "shade", x: LEFT, y: TOP, width: change - LEFT, height: bottom - TOP }),
     grid(TOP), grid(bottom),
     text(LEFT - 5, TOP + 8, told(high), "end"), text(LEFT - 5, bottom, told(low), "end"),
-    text(LEFT, HEIGHT - 10, axis.ends[0]), text(WIDTH - RIGHT, HEIGHT - 10, axis.ends[1], "end")];
+    text(LEFT, HEIGHT - 10, axis.ends[0]), axis.n > 1 && text(WIDTH - RIGHT, HEIGHT - 10, axis.ends[1], "end")];
 }
 
 /** Draws values as lines that break where one is missing; one between two missing is a dot. */

@@ -13,17 +13,21 @@
 // limitations under the License.
 // All rollouts, those that need a person first, and how rollouts ended.
 
-import { linkTo } from "./advice.js";
+import { causeOf, linkTo } from "./advice.js";
 import { heldTogether, renderCard } from "./cards.js";
 import { element, make, put, reconcile, renderChanged, say } from "./elements.js";
 import { announce } from "./news.js";
-import { retell } from "./words.js";
+import { decisionBadge, percent, retell } from "./words.js";
 
-const FIRST = { on_hold: Infinity, to_review: 6, going_on: 12, past: Infinity };
+const NAMED = 4;
+const FIRST = { on_hold: 12, to_review: 6, going_on: 12, past: Infinity };
 const isOpened = new Set();
 // In coarse steps: a card shall not move away from under a finger with every observation.
 const riskOf = ({ latest }) => Math.round(10 * latest.risk);
-const riskiest = (page) => ({ ...page, rollouts: page.rollouts.toSorted((a, b) => riskOf(b) - riskOf(a) || a.began - b.began) });
+const byRisk = (a, b) => riskOf(b) - riskOf(a) || a.began - b.began;
+// Those that wait for another come last: they are settled with it.
+const byNeed = (a, b) => Boolean(causeOf(a)) - Boolean(causeOf(b)) || byRisk(a, b);
+const sorted = (page, order) => ({ ...page, rollouts: page.rollouts.toSorted(order) });
 
 /**
  * Shows rollouts by their stage.
@@ -36,16 +40,17 @@ export function showReleases(pages, service, isFull) {
   const everything = Object.values(pages).flatMap(({ rollouts }) => rollouts);
   const none = everything.length === 0 && !service;
   const of = service ? ` of ${service}` : "";
-  showStage("on_hold", riskiest(pages.on_hold), `No rollout${of} is on hold.`);
+  const onHold = sorted(pages.on_hold, byNeed);
+  showStage("on_hold", onHold, `No rollout${of} is on hold.`);
   showStage("to_review", pages.to_review, "");
-  showStage("going_on", riskiest(pages.going_on), none
+  showStage("going_on", sorted(pages.going_on, byRisk), none
     ? "No rollout was decided on yet. Have your rollout tool ask POST /v1/decide; it shows here within five seconds."
     : `No rollout${of} is going on.`);
   showStage("past", pages.past, `No${none ? "" : " other"} rollout${of} has ended yet.`);
   element("to_review-section").hidden = pages.to_review.rollouts.length === 0;
   element("more").hidden = pages.past.next === null || isFull;
   element("cut").hidden = pages.past.next === null || !isFull;
-  renderChanged(element("together"), pages.on_hold.rollouts, () => showTogether(riskiest(pages.on_hold).rollouts));
+  showTogether(onHold.rollouts, everything);
   nameServices(everything);
   retell(element("overview"));
   const waiting = pages.on_hold.total;
@@ -82,12 +87,17 @@ function opener(stage, rollouts) {
   return button;
 }
 
-function showTogether(rollouts) {
-  put(element("together"), heldTogether(rollouts).map(({ cause, waiting }) => {
-    const names = waiting.map(({ service }) => make("bdi", {}, service));
-    const list = names.map((name, n) => [n > 0 && (n === names.length - 1 ? " and " : ", "), name]);
-    return make("p", { class: "notice" }, list, " are in trouble together and wait for ", linkTo(cause), ", the likeliest cause: look at that first.");
-  }));
+function showTogether(onHold, everything) {
+  const groups = heldTogether(onHold).map((group) => ({ ...group, now: everything.find(({ id }) => id === group.cause.id) }));
+  renderChanged(element("together"), groups, () => put(element("together"), groups.map(({ cause, waiting, now }) => make("p", { class: "notice" },
+    listed(waiting.map(({ service }) => make("bdi", {}, service))), " are in trouble together and wait for ", linkTo(cause),
+    ", the likeliest cause", now && [" (", decisionBadge(now.latest.decision), `, risk ${percent(now.latest.risk)})`], ": look at that first."))));
+}
+
+function listed(names) {
+  const more = names.length > NAMED + 1 ? names.length - NAMED : 0;
+  const told = more ? [...names.slice(0, NAMED), `${more} more`] : names;
+  return told.map((name, n) => [n > 0 && (n === told.length - 1 ? " and " : ", "), name]);
 }
 
 function nameServices(rollouts) {

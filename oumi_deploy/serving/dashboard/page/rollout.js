@@ -15,18 +15,24 @@
 
 import { advice } from "./advice.js";
 import { charts } from "./charts.js";
-import { element, make, pairs, put, renderChanged, straight } from "./elements.js";
+import { element, make, pairs, put, renderChanged, say, straight } from "./elements.js";
 import { outcomeForm } from "./outcome.js";
 import { decisionBadge, labelled, moment, nameOf, percent, retell, statusBadge, time } from "./words.js";
 import { explanation } from "./why.js";
 
 const FIRST = 50;
 let shown = null;
+let instead = null;
 
 /** Says that a rollout is being loaded, or why it cannot be shown. */
 export function showInstead(text) {
   shown = null;
-  put(element("rollout"), back(), make("h1", { tabindex: "-1" }, "Rollout"), make("p", { class: "empty" }, text));
+  if (instead?.isConnected) {
+    say(instead, text);
+    return;
+  }
+  instead = make("p", { class: "empty" }, text);
+  put(element("rollout"), back(), make("h1", { tabindex: "-1" }, "Rollout"), instead);
 }
 
 /**
@@ -46,15 +52,12 @@ export function showRollout(course, why, reload) {
 }
 
 function begin(rollout, reload) {
-  const heading = element("rollout").querySelector("h1") ?? make("h1", { tabindex: "-1" });
-  shown = { id: rollout.id, heading, top: make("div"), said: make("div"), isWhole: false };
-  const outcome = make("section", { "aria-labelledby": "outcome-title" },
-    make("h2", { id: "outcome-title" }, "Outcome"), shown.said, outcomeForm(rollout, reload));
   // The heading stays the same element: whoever came here has it in focus.
-  const [first, ...others] = element("rollout").children;
-  for (const other of others) if (other !== heading) other.remove();
-  if (!first) element("rollout").append(back(), heading);
-  element("rollout").append(shown.top, outcome);
+  const heading = element("rollout").querySelector("h1");
+  shown = { id: rollout.id, heading, top: make("div"), said: make("div"), isWhole: false };
+  instead.remove();
+  element("rollout").append(shown.top, make("section", { "aria-labelledby": "outcome-title" },
+    make("h2", { id: "outcome-title" }, "Outcome"), shown.said, outcomeForm(rollout, reload)));
 }
 
 function back() {
