@@ -14,11 +14,12 @@
 """The service's own paths under /v1, and what operators look at."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from oumi_deploy.errors import DeployError
@@ -71,16 +72,37 @@ class Wanted(BaseModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
+class Straight(APIRoute):
+    """A path whose endpoint takes a request and returns a response, and needs no help with either.
+
+    FastAPI describes it, and leaves out what it would do to fill in other parameters: of a
+    question that is answered in half a millisecond that would take a tenth.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """Returns the endpoint itself."""
+        return self.endpoint
+
+
 def router(engine: Engine) -> APIRouter:
     """Returns the paths of one service."""
     paths = APIRouter()
 
-    @paths.post("/v1/decide", response_model=Answer, responses=REFUSALS, openapi_extra=body(Ask))
     async def decide(request: Request) -> Response:
         """Asks for a decision. It is in the log before it is answered."""
         ask = await read(request, Ask)
         answer = await engine.decide(ask)
         return Response(answer.model_dump_json(), media_type="application/json")
+
+    paths.add_api_route(
+        "/v1/decide",
+        decide,
+        methods=["POST"],
+        response_model=Answer,
+        responses=REFUSALS,
+        openapi_extra=body(Ask),
+        route_class_override=Straight,
+    )
 
     @paths.post(
         "/v1/outcomes", response_model=Noted, responses=WITH_LOG, openapi_extra=body(Outcome)

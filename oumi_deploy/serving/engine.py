@@ -154,7 +154,9 @@ class Engine:
         assert decision.risk is not None, "the service takes calibrated policies only"
         ask, shadow = question.ask, self.settings.shadow
         identity = self._identity(question, held, seen)
-        draw = draw_for(identity, self.settings.seed)
+        # Who does not explore need not wait for a generator: to seed one takes as long as to read
+        # the observation.
+        draw = draw_for(identity, self.settings.seed) if self.settings.explore else 1.0
         choice = choose(decision.decision, self.settings.explore, draw)
         return DecisionEntry(
             id=identity,
