@@ -14,13 +14,19 @@
 """`oumi-deploy serve`."""
 
 import argparse
+import contextlib
+import gc
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oumi_deploy.cli.arguments import add_command, add_policy, add_seed
 from oumi_deploy.errors import DeployError
+
+if TYPE_CHECKING:
+    from oumi_deploy.serving.guard import App
 
 _DESCRIPTION = """\
 Answer rollout tools over HTTP: CONTINUE, PAUSE or ROLLBACK, each answer logged before it is given.
@@ -124,8 +130,38 @@ def add_commands(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    import uvicorn
+    with _made_to_last():
+        import uvicorn
 
+        app = _make_app(args)
+    uvicorn.run(
+        app,
+        host=args.host,
+        port=args.port,
+        log_config=None,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+@contextlib.contextmanager
+def _made_to_last() -> Iterator[None]:
+    """Has Python look for garbage in nothing that is made on the way up.
+
+    All of it stays to the end. To look it over would hold up the start, and later every caller,
+    each time for as long as a hundred decisions take.
+    """
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
+def _make_app(args: argparse.Namespace) -> "App":
     from oumi_deploy.serving.app import create_app
     from oumi_deploy.serving.auth import read_tokens
     from oumi_deploy.serving.settings import Limits, ServiceSettings, check_address
@@ -155,12 +191,4 @@ def _run(args: argparse.Namespace) -> None:
     # a decision does. Whoever says in a header that it is somebody else is not believed.
     for chatty in ("httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    uvicorn.run(
-        create_app(settings),
-        host=args.host,
-        port=args.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-    )
+    return create_app(settings)
