@@ -16,7 +16,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from oumi_deploy.errors import DeployError
@@ -29,6 +29,7 @@ from oumi_deploy.serving.policies import Versioned
 from oumi_deploy.serving.schema import Ask
 from oumi_deploy.serving.settings import Face
 from oumi_deploy.serving.sources import Source, SourceAway, since
+from oumi_deploy.serving.stated import as_stated
 from oumi_deploy.serving.verdict import TELEMETRY_MISSING, TELEMETRY_UNAVAILABLE
 
 Observations = Sequence[Mapping[str, Any]]
@@ -91,10 +92,17 @@ class Observer:
         self._starts: dict[RolloutName, float] = {}
 
     async def see(self, question: Question) -> Seen:
-        """Returns the rollout so far, with what it rests on."""
-        if question.ask.observations is None:
-            return await self._collect(question)
-        observations = with_a_first(question.ask.observations, question.at)
+        """Returns the rollout so far, with what it rests on.
+
+        Raises:
+            DeployError: If there is nothing to look at, or a time or phase is none.
+        """
+        sent = question.ask.observations
+        seen = await self._collect(question) if sent is None else self._look_at(sent, question)
+        return replace(seen, observations=as_stated(seen.observations, question.ask))
+
+    def _look_at(self, sent: Observations, question: Question) -> Seen:
+        observations = with_a_first(sent, question.at)
         # Kayenta judges a window that is over, perhaps of yesterday.
         stale = question.face != "kayenta" and is_stale(observations, question.at, self._interval)
         return Seen(observations, TELEMETRY_MISSING if stale else None)

@@ -61,7 +61,15 @@ class Ask(Named):
         description="When the canary began, Unix seconds, for a service that collects; by default "
         "when this rollout was first asked about.",
     )
-    last: bool = Field(default=False, description="Whether no later observation will come.")
+    planned_steps: Annotated[StrictInt, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="How many canary observations the rollout is planned to have, where the caller "
+        "knows; it stands for every observation that does not say it itself.",
+    )
+    last: bool = Field(
+        default=False,
+        description="Whether no later observation will come: as many were planned as there are.",
+    )
     default: Word = Field(default="CONTINUE", description="What a service in shadow mode answers.")
     explain: bool = Field(
         default=False, description="Whether to say which metric moved it, and how far."

@@ -39,6 +39,10 @@ def _read_mark(value: Any) -> Any:
     return False if value == "" else value
 
 
+def _read_number(value: Any) -> Any:
+    return None if value == "" else value
+
+
 _MARK = {"anyOf": [{"type": "boolean"}, {"enum": ["true", "false", ""]}], "default": False}
 Mark = Annotated[bool, BeforeValidator(_read_mark), WithJsonSchema(_MARK)]
 
@@ -56,6 +60,20 @@ class TemplatedAsk(Ask):
                     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e11},
                     {"type": "string", "pattern": r"^(\d{1,10}(\.\d+)?)?$"},
                     {"type": "string", "format": "date-time"},
+                    {"type": "null"},
+                ],
+            }
+        ),
+    ] = None
+    planned_steps: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | None,
+        BeforeValidator(_read_number),
+        WithJsonSchema(
+            {
+                "description": "How many canary observations are planned, also as text.",
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                    {"type": "string", "pattern": r"^([1-9]\d{0,5})?$"},
                     {"type": "null"},
                 ],
             }

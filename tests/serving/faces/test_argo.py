@@ -62,10 +62,18 @@ def test_a_start_may_be_text_as_every_arg_is(serve, telemetry, text, seconds):
 
 def test_what_is_left_out_and_what_is_empty_is_the_same(serve, telemetry):
     client = serve()
-    told = measure(client, started_at="", last="", explain="").json()["data"]
+    unset = ("started_at", "planned_steps", "last", "explain")
+    told = measure(client, **dict.fromkeys(unset, "")).json()["data"]
     left_out = measure(client).json()["data"]
     assert told["id"] == left_out["id"], "the same question is the same decision"
     assert measure(client, last="true").json()["data"]["id"] != told["id"]
+
+
+def test_what_a_template_knows_of_its_rollout_may_be_text(serve, telemetry):
+    client = serve()
+    said = measure(client, planned_steps="6").json()["data"]
+    *_, newest = client.get(f"/v1/decisions/{said['id']}/inputs").json()
+    assert newest["planned_steps"] == 6
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,7 @@ def test_what_is_left_out_and_what_is_empty_is_the_same(serve, telemetry):
         ({"started_at": "yesterday"}, "started_at"),
         ({"started_at": "nan"}, "started_at"),
         ({"last": "perhaps"}, "last"),
+        ({"planned_steps": "0"}, "planned_steps"),
         ({"service": ""}, "service"),
         ({"observation": []}, "observation"),
     ],

@@ -1,0 +1,114 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a caller states of its rollout: how long it is planned to be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.state import parse_state
+
+FINE, DUBIOUS = 0.01, 0.2
+"""An error rate to go on with, and one to go on with only while there is another look to come."""
+
+
+@pytest.fixture
+def planner(error_policy):
+    """Knows its plan: waits with a dubious release, and rolls it back at the last look.
+
+    It was trained on shares of 0.05 to 0.5.
+    """
+    state = parse_state(["error_rate", "planned_share", "canary_share"])
+    low, high = np.array([0.0, 0.0, 0.05]), np.array([1.0, 1.0, 0.5])
+    go, wait, back = [40.0, -40.0], [30.0, 10.0], [0.0, 10.0]
+    # By planned share: not the last look, the last, unknown; by canary share: known or not.
+    dubious = [wait, wait, back, back, wait, wait]
+    table = np.array([*[go] * 6, *dubious, *[[-150.0, 80.0]] * 6, *[[20.0, -30.0]] * 6])
+    edges = [np.array([0.1, 0.4]), np.array([0.999]), np.empty(0)]
+    return replace(
+        error_policy,
+        encoder=StateEncoder(state, np.zeros(3), np.ones(3), low, high),
+        q_function=TableQ(edges, table, np.ones_like(table)),
+        calibration=Calibration(0.0, 1.0),
+    )
+
+
+@pytest.fixture
+def planned(serve, planner, policy_file):
+    planner.save(policy_file)
+    return serve(interval=3600)
+
+
+def send(client, seen, **stated):
+    response = client.post("/v1/decide", json={"service": "shop", "observations": seen, **stated})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def inputs(client, said):
+    return client.get(f"/v1/decisions/{said['id']}/inputs").json()
+
+
+def test_at_the_last_look_the_policy_knows_that_nothing_follows(planned, planner, rows):
+    seen = rows(DUBIOUS, DUBIOUS)
+    assert send(planned, seen)["decision"] == "CONTINUE"
+    last = send(planned, seen, last=True)
+    told = [seen[0], {**seen[1], "planned_steps": 2}]
+    assert last["decision"] == planner.decide(told).decision == "ROLLBACK"
+    assert last["q_values"] == planner.decide(told).q_values
+    assert inputs(planned, last) == told, "a decision rests on what is logged, and on nothing else"
+    assert send(planned, rows(FINE), last=True, rollout="2")["decision"] == "CONTINUE"
+
+
+def test_a_plan_is_known_from_the_first_look_on(planned, planner, rows):
+    seen = [{"phase": "baseline", "error_rate": FINE}, *rows(DUBIOUS, DUBIOUS, DUBIOUS)]
+    told = [seen[0], *({**o, "planned_steps": 3} for o in seen[1:])]
+    for n, decision in ((2, "CONTINUE"), (3, "CONTINUE"), (4, "ROLLBACK")):
+        said = send(planned, seen[:n], planned_steps=3)
+        assert said["decision"] == planner.decide(told[:n]).decision == decision
+        assert inputs(planned, said) == told[:n]
+    newest = planned.get("/v1/decisions").json()["decisions"][0]
+    assert (newest["kept"], len(newest["observations"])) == (3, 1), "it is read on, not anew"
+
+
+def test_an_observation_that_tells_its_plan_is_believed(planned, rows):
+    first, second = rows(DUBIOUS, DUBIOUS)
+    seen = [{**first, "planned_steps": None}, {**second, "planned_steps": 2}]
+    said = send(planned, seen, planned_steps=9)
+    assert [o["planned_steps"] for o in inputs(planned, said)] == [9, 2]
+    assert said["decision"] == "ROLLBACK"
+
+
+@pytest.mark.parametrize("rates", [[0.1], [0.5], [0.1, None], [None, None]])
+def test_a_policy_that_knows_no_plan_answers_as_before(serve, policy, rows, rates):
+    client, seen = serve(), rows(*rates)
+    alone = policy.decide(seen, last=True)
+    for stated in ({"last": True}, {"planned_steps": len(seen)}):
+        said = send(client, seen, rollout=str(stated), **stated)
+        assert (said["decision"], said["risk"]) == (alone.decision, alone.risk)
+        assert said["q_values"] == alone.q_values
+        assert tuple(said["reasons"]) == alone.reasons
+    assert send(client, seen, planned_steps=99)["decision"] == policy.decide(seen).decision
+
+
+@pytest.mark.parametrize("stated", [{"planned_steps": n} for n in (0, -1, 1.5, True, "many")])
+def test_what_cannot_be_so_is_refused_and_named(planned, rows, stated):
+    refused = planned.post("/v1/decide", json={"service": "a", "observations": rows(0.1), **stated})
+    assert refused.status_code == 422
+    assert refused.json()["error"].startswith(next(iter(stated)))
