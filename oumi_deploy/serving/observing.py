@@ -99,7 +99,8 @@ class Observer:
         """
         sent = question.ask.observations
         seen = await self._collect(question) if sent is None else self._look_at(sent, question)
-        return replace(seen, observations=as_stated(seen.observations, question.ask))
+        before = self._held.observations_of(question.name)
+        return replace(seen, observations=as_stated(seen.observations, before, question.ask))
 
     def _look_at(self, sent: Observations, question: Question) -> Seen:
         observations = with_a_first(sent, question.at)

@@ -66,6 +66,11 @@ class Ask(Named):
         description="How many canary observations the rollout is planned to have, where the caller "
         "knows; it stands for every observation that does not say it itself.",
     )
+    canary_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="Share 0..1 of the traffic that the new version is given now, where the caller "
+        "knows; it takes the place of the one that the newest observation measured.",
+    )
     last: bool = Field(
         default=False,
         description="Whether no later observation will come: as many were planned as there are.",

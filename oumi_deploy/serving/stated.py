@@ -23,20 +23,23 @@ from oumi_deploy.serving.schema import Ask
 Observations = Sequence[Mapping[str, Any]]
 
 
-def as_stated(observations: Observations, ask: Ask) -> Observations:
-    """Returns the observations with the caller's plan in them.
+def as_stated(observations: Observations, before: Observations, ask: Ask) -> Observations:
+    """Returns the observations with the caller's plan and its share of the traffic in them.
 
     Args:
         observations: The rollout so far, oldest first, the newest a canary one.
+        before: The same as it was when it was asked about last; empty if it was not.
         ask: The question.
 
     Raises:
         DeployError: If a phase is none.
     """
-    if ask.planned_steps is None and not ask.last:
+    if ask.planned_steps is None and ask.canary_share is None and not ask.last:
         return observations
     begin = _length_of_baseline(observations)
     canary = [dict(observation) for observation in observations[begin:]]
+    if ask.canary_share is not None:
+        _put_in_share(canary, before[_length_of_baseline(before) :], ask.canary_share)
     if ask.planned_steps is not None:
         for observation in canary:
             if observation.get("planned_steps") is None:
@@ -51,3 +54,18 @@ def as_stated(observations: Observations, ask: Ask) -> Observations:
 def _length_of_baseline(observations: Observations) -> int:
     phases = (is_baseline(observation, i + 1) for i, observation in enumerate(observations))
     return next((i for i, before in enumerate(phases) if not before), len(observations))
+
+
+def _put_in_share(canary: list[dict[str, Any]], before: Observations, share: float) -> None:
+    """Gives the newest observation the share that is stated, and others what was stated with them.
+
+    A tool asks, raises the share and asks again, perhaps before the next observation: that of the
+    last one stays what it was.
+    """
+    stood = {(i, old.get("timestamp")): old for i, old in enumerate(before)}
+    for i, observation in enumerate(canary):
+        old = stood.get((i, observation.get("timestamp")), observation)
+        if old.get("canary_share") not in (None, observation.get("canary_share")):
+            observation["canary_share"] = old["canary_share"]
+        elif i == len(canary) - 1:
+            observation["canary_share"] = share

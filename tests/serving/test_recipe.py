@@ -11,13 +11,19 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What recipes/service says of the log, word by word."""
+"""What recipes/service says, word by word."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from oumi_deploy.cli.main import main
+from oumi_deploy.serving.telemetry.queries import ReleaseName, queries_of_new
+from oumi_deploy.serving.telemetry.settings_file import read_telemetry
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "service"
 
 
 def test_a_log_can_be_judged_also_where_a_metric_was_never_sent(
@@ -51,3 +57,11 @@ def test_every_metric_of_a_policy_has_a_column(serve, ask, policy_file, tmp_path
     episodes = read_episodes(out)
     assert episodes.column("error_rate").tolist() == [0.1]
     assert "health_score" in episodes.numbers
+
+
+def test_the_weight_that_a_tool_reports_can_be_asked_for(tmp_path):
+    (lines,) = re.findall(r"```toml\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "telemetry.toml"
+    path.write_text((RECIPE / "telemetry.toml").read_text() + lines)
+    queries = queries_of_new(read_telemetry(path), ReleaseName("podinfo", "test", "v2"))
+    assert 'flagger_canary_weight{workload="podinfo",namespace="test"}' in queries["canary_share"]

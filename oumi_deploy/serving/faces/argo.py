@@ -79,6 +79,20 @@ class TemplatedAsk(Ask):
             }
         ),
     ] = None
+    canary_share: Annotated[
+        Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None,
+        BeforeValidator(_read_number),
+        WithJsonSchema(
+            {
+                "description": "Share 0..1 of the traffic of the new version, also as text.",
+                "anyOf": [
+                    {"type": "number", "minimum": 0, "maximum": 1},
+                    {"type": "string", "pattern": r"^(0(\.\d+)?|1(\.0+)?)?$"},
+                    {"type": "null"},
+                ],
+            }
+        ),
+    ] = None
     last: Mark = False
     explain: Mark = False
 

@@ -62,7 +62,7 @@ def test_a_start_may_be_text_as_every_arg_is(serve, telemetry, text, seconds):
 
 def test_what_is_left_out_and_what_is_empty_is_the_same(serve, telemetry):
     client = serve()
-    unset = ("started_at", "planned_steps", "last", "explain")
+    unset = ("started_at", "planned_steps", "canary_share", "last", "explain")
     told = measure(client, **dict.fromkeys(unset, "")).json()["data"]
     left_out = measure(client).json()["data"]
     assert told["id"] == left_out["id"], "the same question is the same decision"
@@ -71,9 +71,9 @@ def test_what_is_left_out_and_what_is_empty_is_the_same(serve, telemetry):
 
 def test_what_a_template_knows_of_its_rollout_may_be_text(serve, telemetry):
     client = serve()
-    said = measure(client, planned_steps="6").json()["data"]
+    said = measure(client, planned_steps="6", canary_share="0.1").json()["data"]
     *_, newest = client.get(f"/v1/decisions/{said['id']}/inputs").json()
-    assert newest["planned_steps"] == 6
+    assert (newest["planned_steps"], newest["canary_share"]) == (6, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,7 @@ def test_what_a_template_knows_of_its_rollout_may_be_text(serve, telemetry):
         ({"started_at": "nan"}, "started_at"),
         ({"last": "perhaps"}, "last"),
         ({"planned_steps": "0"}, "planned_steps"),
+        ({"canary_share": "10"}, "canary_share"),
         ({"service": ""}, "service"),
         ({"observation": []}, "observation"),
     ],
@@ -124,8 +125,11 @@ def test_the_rollout_gives_the_template_what_it_needs(recipe):
     steps = recipe("argo-rollouts/rollout.yaml")["spec"]["strategy"]["canary"]["steps"]
     analyses = [step["analysis"] for step in steps if "analysis" in step]
     assert analyses
-    for analysis in analyses:
-        assert {arg["name"] for arg in analysis["args"]} == needed
+    weights = [step["setWeight"] for step in steps if "setWeight" in step]
+    for analysis, weight in zip(analyses, weights, strict=True):
+        args = {arg["name"]: arg for arg in analysis["args"]}
+        assert args.keys() == needed
+        assert float(args["canary_share"]["value"]) == weight / 100
         assert [t["templateName"] for t in analysis["templates"]] == [template["metadata"]["name"]]
     (wanted,) = (
         arg["valueFrom"]["secretKeyRef"] for arg in template["spec"]["args"] if "valueFrom" in arg

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a caller states of its rollout: how long it is planned to be."""
+"""What a caller states of its rollout: how long it is planned to be, and its share of traffic."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.state import parse_state
+from oumi_deploy.serving.telemetry.prometheus import connect
 
 FINE, DUBIOUS = 0.01, 0.2
 """An error rate to go on with, and one to go on with only while there is another look to come."""
@@ -107,8 +109,91 @@ def test_a_policy_that_knows_no_plan_answers_as_before(serve, policy, rows, rate
     assert send(client, seen, planned_steps=99)["decision"] == policy.decide(seen).decision
 
 
-@pytest.mark.parametrize("stated", [{"planned_steps": n} for n in (0, -1, 1.5, True, "many")])
+@pytest.mark.parametrize(
+    "stated",
+    [
+        *({"planned_steps": n} for n in (0, -1, 1.5, True, "many")),
+        *({"canary_share": x} for x in (-0.1, 1.1, "half")),
+    ],
+)
 def test_what_cannot_be_so_is_refused_and_named(planned, rows, stated):
     refused = planned.post("/v1/decide", json={"service": "a", "observations": rows(0.1), **stated})
     assert refused.status_code == 422
     assert refused.json()["error"].startswith(next(iter(stated)))
+
+
+@pytest.fixture
+def measured(serve, planner, policy_file, tmp_path, fake, monkeypatch):
+    """Collects a canary that was given half of the traffic, and had a little more of the requests.
+
+    `measured(0.48, 0.52)` returns a client after as many minutes.
+    """
+    planner.save(policy_file)
+    (tmp_path / "telemetry.toml").write_text(
+        'url = "http://prometheus.example"\nbaseline = "0s"\nsettle = "0s"\n[queries]\n'
+        + "".join(
+            f"{metric} = 'sum({metric}{{{{traffic}}}})'\n"
+            for metric in ("error_rate", "canary_share")
+        )
+        + "".join(
+            f"{metric} = false\n"
+            for metric in ("requests", "memory_usage", "cpu_usage", "health_score", "n_pods")
+        )
+    )
+    begun = time.time() // 60 * 60 - 3600
+
+    def start(*shares):
+        def points(*values):
+            return [{"metric": {}, "values": [[begun + 60 * k + 60, str(v)] for k, v in values]}]
+
+        server = fake(
+            {
+                'error_rate{namespace="prod",pod=~"shop-v2': points(
+                    *((k, FINE) for k in range(len(shares)))
+                ),
+                "canary_share": points(*enumerate(shares)),
+            }
+        )
+        monkeypatch.setattr(
+            "oumi_deploy.serving.collected.connect", lambda s: connect(s, server.transport)
+        )
+        return serve(telemetry=tmp_path / "telemetry.toml")
+
+    def ask(client, minutes, **stated):
+        monkeypatch.setattr(
+            "oumi_deploy.serving.engine.time.time", lambda: begun + 60 * minutes + 1
+        )
+        named = {"service": "shop", "environment": "prod", "version": "v2", "started_at": begun}
+        response = client.post("/v1/decide", json={**named, **stated})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    return start, ask
+
+
+def shares(client, said):
+    return [o["canary_share"] for o in inputs(client, said)]
+
+
+def test_the_share_that_is_stated_wins_over_the_one_that_requests_show(measured):
+    start, ask = measured
+    client = start(0.48, 0.52)
+    alone = ask(client, 2)
+    assert (alone["decision"], alone["reasons"]) == ("PAUSE", ["out_of_range"])
+    assert "outside of what the policy was trained on" in alone["message"]
+    told = ask(client, 2, canary_share=0.5)
+    assert (told["decision"], told["reasons"]) == ("CONTINUE", [])
+    assert shares(client, told) == [0.48, 0.5]
+
+
+def test_a_share_that_was_stated_stays_with_its_observation(measured):
+    start, ask = measured
+    client = start(0.09, 0.11, 0.27)
+    first = ask(client, 1, canary_share=0.1)
+    # The tool raises the share and asks again, before there is another observation.
+    assert ask(client, 1, canary_share=0.25)["id"] == first["id"]
+    assert shares(client, ask(client, 2, canary_share=0.25)) == [0.1, 0.25]
+    newest = ask(client, 3, canary_share=0.25)
+    assert shares(client, newest) == [0.1, 0.25, 0.25]
+    logged = client.get("/v1/decisions").json()["decisions"][0]
+    assert (logged["id"], logged["kept"]) == (newest["id"], 2)

@@ -39,7 +39,7 @@ def measure(go_program) -> Callable[..., dict[str, Any]]:
 
     def one(url: str, token: str, service: str = "well", timeout: int = 0) -> dict[str, Any]:
         named = {"service": service, "environment": "shop", "version": "7d9f8", "rollout": "12"}
-        args = {**named, "url": url, "token": token}
+        args = {**named, "canary_share": "0.1", "url": url, "token": token}
         return run({"template": str(TEMPLATE), "args": args, "timeout_seconds": timeout})
 
     return one
