@@ -26,6 +26,9 @@ from oumi_deploy.errors import DeployError
 
 ENVIRONMENT = "OUMI_DEPLOY_TOKEN_"
 
+LEAST_CHARACTERS = 16
+"""Of a token."""
+
 
 class Right(Flag):
     """What a caller may do."""
@@ -93,30 +96,31 @@ def read_tokens(path: Path | None, environment: Mapping[str, str]) -> Tokens:
     hold one.
 
     Raises:
-        DeployError: If the file is missing, a line is malformed, or a token is too short.
+        DeployError: If the file is missing or holds no token, a line is malformed, or a token is
+            too short.
     """
     lines = [] if path is None else _read_lines(path)
-    pairs = [(_parse(line, f"{path}, line {n}"), line.split()[1]) for n, line in lines]
+    if path is not None and not lines:
+        raise DeployError(f"{path}: holds no token, so that anybody could ask and report")
+    known = [_parse(line, f"{path}, line {n}") for n, line in lines]
     for right in _RIGHTS.values():
-        token = environment.get(f"{ENVIRONMENT}{right.name}")
-        if token:
-            pairs.append((right, token))
-    for _, token in pairs:
-        if len(token) < 16:
-            raise DeployError("a token has fewer than 16 characters: anybody could guess it")
-    return Tokens(tuple((_digest(token), right) for right, token in pairs))
+        name = f"{ENVIRONMENT}{right.name}"
+        if environment.get(name):
+            known.append((_checked(environment[name], name), right))
+    return Tokens(tuple((_digest(token), right) for token, right in known))
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DeployError(f"{path}: cannot read tokens: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DeployError(f"{path}: cannot read tokens: {reason}") from error
     lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
     return [(n, line) for n, line in lines if line and not line.startswith("#")]
 
 
-def _parse(line: str, place: str) -> Right:
+def _parse(line: str, place: str) -> tuple[str, Right]:
     words = line.split()
     rights = Right.NONE
     for name in words[0].split(","):
@@ -126,4 +130,13 @@ def _parse(line: str, place: str) -> Right:
                 "`ask,report TOKEN`"
             )
         rights |= _RIGHTS[name]
-    return rights
+    return _checked(words[1], place), rights
+
+
+def _checked(token: str, place: str) -> str:
+    if len(token) < LEAST_CHARACTERS:
+        raise DeployError(
+            f"{place}: the token has fewer than {LEAST_CHARACTERS} characters: anybody could "
+            "guess it"
+        )
+    return token

@@ -85,6 +85,8 @@ def test_tokens_come_from_the_environment_too(tmp_path):
     tokens = read_tokens(None, {"OUMI_DEPLOY_TOKEN_REPORT": REPORT, "HOME": "/"})
     assert tokens.rights(f"Bearer {REPORT}")[0] == Right.REPORT
     assert not read_tokens(None, {})
+    with pytest.raises(DeployError, match="OUMI_DEPLOY_TOKEN_ASK: the token has fewer than 16"):
+        read_tokens(None, {"OUMI_DEPLOY_TOKEN_ASK": "short"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,9 @@ def test_tokens_come_from_the_environment_too(tmp_path):
         ("ask", "line 1: expected rights"),
         ("asks " + ASK, "line 1: expected rights"),
         ("none " + ASK, "line 1: expected rights"),
-        ("ask short", "fewer than 16"),
+        ("ask short", "line 1: the token has fewer than 16"),
+        ("# ask " + ASK, "holds no token"),
+        ("\n \n", "holds no token"),
         ("ask two words-of-a-token", "line 1: expected rights"),
     ],
 )
