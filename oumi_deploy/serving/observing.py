@@ -115,7 +115,8 @@ class Observer:
                 "it collects them"
             )
         name, now = question.name, question.at
-        first_asked = await self._start_of(name, now)
+        # By a clock that was set back since, it was first asked about in times to come.
+        first_asked = min(await self._start_of(name, now), now)
         started = question.ask.started_at
         started = first_asked if started is None else started
         try:

@@ -99,3 +99,20 @@ def test_a_rollout_that_began_weeks_ago_is_not_under_way(serve, tmp_path):
     refused = serve(telemetry=settings).post("/v1/decide", json=body)
     assert refused.status_code == 422
     assert "more than 2,000 steps" in refused.json()["error"]
+
+
+def test_a_clock_that_is_set_back_hinders_nobody(serve, ask, tmp_path, monkeypatch):
+    settings = tmp_path / "telemetry.toml"
+    settings.write_text('url = "http://127.0.0.1:9"\ntimeout = "1s"\n')
+    client = serve(telemetry=settings)
+    collected = {"service": "shop", "environment": "production", "version": "abc"}
+    assert client.post("/v1/decide", json=collected).status_code == 200
+    assert ask(client, 0.1)["decision"] == "CONTINUE"
+    now = time.time() - 86_400
+    monkeypatch.setattr("oumi_deploy.serving.engine.time.time", lambda: now)
+    again = serve(telemetry=settings)  # It learns from the log when the rollout began.
+    said = again.post("/v1/decide", json=collected)
+    assert said.status_code == 200, said.text
+    assert said.json()["reasons"][-1] == "telemetry_unavailable"
+    assert ask(again, 0.1)["decision"] == "CONTINUE"
+    assert ask(again, 0.1, 0.5)["decision"] == "ROLLBACK"
