@@ -13,6 +13,7 @@
 # limitations under the License.
 """While the log or the telemetry is away, nothing is guessed and nothing is dropped silently."""
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -76,6 +77,41 @@ def test_with_a_spool_it_goes_on_and_writes_later(serve, ask, tmp_path):
 
     assert until(lambda: logged() == [said["id"]])
     assert client.get("/v1/state").json()["log"]["spooled"] == 0
+
+
+def test_a_log_whose_file_is_deleted_is_begun_anew(serve, rows, tmp_path):
+    client, seen = serve(interval=3600), rows(0.1, 0.1, 0.2)
+    client.post("/v1/decide", json={"service": "shop", "observations": seen[:2]})
+    for file in tmp_path.glob("log.db*"):
+        file.unlink()
+    said = client.post("/v1/decide", json={"service": "shop", "observations": seen}).json()
+    assert (said["decision"], said["logged"]) == ("CONTINUE", True)
+    assert ids_in(tmp_path / "log.db") == [said["id"]]
+    assert client.get(f"/v1/decisions/{said['id']}/inputs").json() == seen
+
+
+def test_a_log_that_is_put_back_is_written_on(serve, ask, tmp_path):
+    client = serve()
+    first = ask(client, 0.1, rollout="1")
+    with sqlite3.connect(tmp_path / "log.db") as log, sqlite3.connect(tmp_path / "backup") as to:
+        log.backup(to)
+    log.close()
+    to.close()
+    ask(client, 0.1, rollout="2")
+    shutil.move(tmp_path / "backup", tmp_path / "log.db")
+    for rest in tmp_path.glob("log.db-*"):
+        rest.unlink()
+    third = ask(client, 0.1, rollout="3")
+    assert third["logged"]
+    assert ids_in(tmp_path / "log.db") == [first["id"], third["id"]]
+
+
+def ids_in(path) -> list[str]:
+    """What another program finds in the log."""
+    with sqlite3.connect(path) as other:
+        found = other.execute("SELECT id FROM decisions ORDER BY seq").fetchall()
+    other.close()
+    return [id for (id,) in found]
 
 
 def test_telemetry_that_cannot_be_collected_is_a_pause_and_no_end(serve, tmp_path):

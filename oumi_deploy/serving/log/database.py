@@ -15,12 +15,14 @@
 """Opening the log's database, and telling why it cannot be used."""
 
 import math
+import os
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.serving.log.entries import LogUnavailable
@@ -30,6 +32,12 @@ _DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
 }
+
+_FILE = "file"
+"""Under which a connection to SQLite keeps its path, and what the file there was."""
+
+_MAGIC = b"SQLite format 3\0"
+"""What a file of SQLite begins with."""
 
 
 def open_engine(url: str, *, wait: float, program: str = "oumi-deploy") -> sa.Engine:
@@ -41,14 +49,11 @@ def open_engine(url: str, *, wait: float, program: str = "oumi-deploy") -> sa.En
         program: Name under which PostgreSQL lists the connections.
 
     Raises:
-        DeployError: If the URL is neither.
+        DeployError: If the URL is neither, or names a file that can be no database.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = sa.create_engine(parsed, connect_args={"timeout": wait})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+        return _open_sqlite(parsed, wait)
     limits = {"connect_timeout": max(2, math.ceil(wait)), "application_name": program}
     engine = sa.create_engine(parsed, connect_args=limits, pool_pre_ping=True)
     event.listen(engine, "connect", lambda *args: _set_up_postgresql(args[0], wait))
@@ -71,6 +76,59 @@ def _parse(url: str) -> sa.URL:
 
 def _wanted() -> str:
     return "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+
+
+def _open_sqlite(url: sa.URL, wait: float) -> sa.Engine:
+    path = Path(str(url.database))
+    _check_file(path)
+    engine = sa.create_engine(url, connect_args={"timeout": wait})
+
+    def note(_: sqlite3.Connection, record: Any) -> None:
+        record.info[_FILE] = path, _identity(path)
+
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "connect", note)
+    event.listen(engine, "checkout", _refuse_astray)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _check_file(path: Path) -> None:
+    """Refuses what will not be there by itself, as a server will that is away for a while."""
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "there is no such folder"
+        raise DeployError(f"log: {path}: {what}; {_wanted()}")
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DeployError(f"log: {path}: {error.strerror}") from error
+    if begin not in (b"", _MAGIC):
+        raise DeployError(f"log: {path}: holds something else than a database; name another file")
+
+
+def is_astray(connection: sa.PoolProxiedConnection) -> bool:
+    """Returns whether the file of a connection is no more where it was opened.
+
+    SQLite writes on into a file that was deleted or moved away, where nobody will find it.
+    """
+    path, identity = connection.info.get(_FILE, (None, None))
+    return path is not None and identity != _identity(path)
+
+
+def _refuse_astray(_: Any, __: Any, connection: sa.PoolProxiedConnection) -> None:
+    if is_astray(connection):
+        raise DisconnectionError("the file was moved away")  # The pool opens another.
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:

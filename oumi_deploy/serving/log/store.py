@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.log.database import one_line, open_engine, unavailable
+from oumi_deploy.serving.log.database import is_astray, one_line, open_engine, unavailable
 from oumi_deploy.serving.log.entries import DecisionEntry, Entry, LogUnavailable, OutcomeEntry
 from oumi_deploy.serving.log.migrate import VERSION_TABLE, migrate
 from oumi_deploy.serving.log.rows import Prepared, entry_of, rollout_row
@@ -157,6 +157,8 @@ class Store:
             raise
 
     def _connect(self, patience: float) -> sa.Connection:
+        if self._connection is not None and is_astray(self._connection.connection):
+            self._drop()
         connection, is_new = self._connection, self._connection is None
         if connection is None:
             connection = self._connection = self._engine.connect().execution_options(writes=True)
@@ -188,6 +190,8 @@ class Store:
             self._connection.invalidate()
             self._connection.close()
         self._connection = None
+        # Another file may be there next time.
+        self._known.clear()
 
     def _delete_withdrawn(self, connection: sa.Connection) -> None:
         if not self._withdrawn:
