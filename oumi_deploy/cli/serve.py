@@ -133,11 +133,14 @@ def _run(args: argparse.Namespace) -> None:
     with _made_to_last():
         import uvicorn
 
+        from oumi_deploy.serving.listening import BoundedHeads
+
         app = _make_app(args)
     uvicorn.run(
         app,
         host=args.host,
         port=args.port,
+        http=BoundedHeads,
         log_config=None,
         ws="none",
         access_log=False,
@@ -164,12 +167,14 @@ def _made_to_last() -> Iterator[None]:
 def _make_app(args: argparse.Namespace) -> "App":
     from oumi_deploy.serving.app import create_app
     from oumi_deploy.serving.auth import read_tokens
+    from oumi_deploy.serving.listening import check_free
     from oumi_deploy.serving.settings import Limits, ServiceSettings, check_address
 
     if not 0 <= args.port < 65_536:
         raise DeployError(f"--port {args.port}: give a number from 0 to 65535")
     tokens = read_tokens(args.tokens, os.environ)
     check_address(args.host, tokens)
+    check_free(args.host, args.port)
     settings = ServiceSettings(
         policy=args.policy,
         log=args.log,
