@@ -55,6 +55,12 @@ def is_there(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def heed_signals() -> None:
+    """Undoes what a test run started in the background, or by nohup, hands on."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def wait_until(holds) -> None:
     deadline = time.monotonic() + 120
     while not holds():
@@ -84,7 +90,9 @@ def test_training_ends_with_the_night(
     monkeypatch.setenv("TMPDIR", str(elsewhere))
     log = make_log(drifted_log())
     words = ["learn", "--loop", loop.path, "--log", log, *(["--dry-run"] if stubborn else [])]
-    night = subprocess.Popen([sys.executable, "-c", NIGHT, stand_in, *words])
+    night = subprocess.Popen(
+        [sys.executable, "-c", NIGHT, stand_in, *words], preexec_fn=heed_signals
+    )
     trainings = []
     try:
         wait_until(lambda: len(list(pids.iterdir())) == 2)
