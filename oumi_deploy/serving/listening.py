@@ -92,7 +92,13 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._stop_waiting()
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_head()  # It is still to be told the answer to what it asked before.
+            return
+        self.transport.close()
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

@@ -13,6 +13,7 @@
 # limitations under the License.
 """What a caller meets before the service looks at what it says, and what ends the service."""
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -31,6 +32,7 @@ import uvicorn
 
 from oumi_deploy.cli.main import main
 from oumi_deploy.serving.app import create_app
+from oumi_deploy.serving.engine import Engine
 from oumi_deploy.serving.listening import BoundedHeads
 from oumi_deploy.serving.settings import ServiceSettings
 
@@ -58,6 +60,10 @@ def question(**more) -> bytes:
     body = json.dumps({"service": "shop", "observations": [{"error_rate": 0.1}], **more}).encode()
     head = f"POST /v1/decide HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Content-Type: application/json\r\n\r\n" + body
+
+
+def last_question(**more) -> bytes:
+    return question(**more).replace(b"Host: x", b"Host: x\r\nConnection: close")
 
 
 def answer(caller: socket.socket) -> bytes:
@@ -97,16 +103,30 @@ def test_what_is_large_and_allowed_arrives_however_it_is_cut(listening):
     with socket.create_connection((HOST, listening), timeout=10) as caller:
         for at in range(0, len(question()), 7):
             caller.sendall(question()[at : at + 7])
-        caller.sendall(question(rollout="2").replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        caller.sendall(last_question(rollout="2"))
         assert answer(caller).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_who_does_not_finish_a_head_is_hung_up_on(listening, monkeypatch):
     monkeypatch.setattr("oumi_deploy.serving.listening.HEAD_SECONDS", 0.2)
-    for begin in (b"", b"GET /health HT", question() + b"GET /hea"):
+    for begin in (b"", b"GET /health HT"):
         with socket.create_connection((HOST, listening), timeout=10) as caller:
             caller.sendall(begin)
-            assert answer(caller).count(b"HTTP/1.1 200 OK") == begin.count(b"shop")
+            assert answer(caller) == b""
+
+
+def test_whoever_asks_on_is_told_the_first_answer_all_the_same(listening, monkeypatch):
+    decide = Engine.decide
+
+    async def at_leisure(self, *args):
+        await asyncio.sleep(1)
+        return await decide(self, *args)
+
+    monkeypatch.setattr(Engine, "decide", at_leisure)
+    monkeypatch.setattr("oumi_deploy.serving.listening.HEAD_SECONDS", 0.2)
+    with socket.create_connection((HOST, listening), timeout=10) as caller:
+        caller.sendall(question() + b"GET /hea")
+        assert answer(caller).count(b"HTTP/1.1 200 OK") == 1
 
 
 def test_a_body_of_100_megabytes_is_refused_and_not_kept(listening):
@@ -185,8 +205,8 @@ def test_told_to_end_it_answers_what_is_under_way_and_logs_it(policy_file, tmp_p
         with _connected(port, service) as caller, _connected(port, service) as other:
             request = question()
             caller.sendall(request[:-5])
-            other.sendall(question(rollout="2"))
-            first = other.recv(65_536)
+            other.sendall(last_question(rollout="2"))
+            first = answer(other)
             service.send_signal(signal.SIGTERM)
             time.sleep(0.5)
             assert service.poll() is None, "a caller is in the middle of a sentence"
