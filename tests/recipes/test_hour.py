@@ -26,6 +26,7 @@ from types import ModuleType
 import httpx
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +138,20 @@ def test_what_cannot_be_is_refused_in_one_line(module, monkeypatch, capsys, comm
     said = capsys.readouterr().err
     assert told in said
     assert len(said.splitlines()) == 1
+
+
+def test_the_night_reads_what_the_policy_was_trained_on_and_takes_its_state_from_the_model():
+    def read(name: str) -> dict:
+        return yaml.safe_load((HOUR / name).read_text(encoding="utf-8"))
+
+    def metrics(config: dict) -> list[list[str]]:
+        return [d["dataset_kwargs"]["metrics"] for d in config["data"]["train"]["datasets"]]
+
+    day, night = read("train.yaml"), read("night.yaml")
+    wanted = {name.partition(".")[0] for name in day["training"]["trainer_kwargs"]["state"]}
+    for read_there in (*metrics(day), *metrics(night)):
+        assert set(read_there) == wanted - {"steps"}
+    assert "state" not in night["training"]["trainer_kwargs"]
 
 
 def test_a_seed_names_an_hour(module):
