@@ -19,8 +19,9 @@ by itself may roll all of them back. Here the rollouts of a window are compared:
 goes, and those that may only have been dragged down wait.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isnan, log, nan
 
 from oumi_deploy.policy.candidates import Candidate
@@ -46,12 +47,17 @@ class Suspect:
     Attributes:
         name: Names it within the window.
         score: Log odds that it is bad by itself; they compare within a window.
-        sentence: Why, for a person.
+        say: Returns `sentence`.
     """
 
     name: Hashable
     score: float
-    sentence: str
+    say: Callable[[], str]
+
+    @property
+    def sentence(self) -> str:
+        """Why, for a person; put together where it is read: of hundreds a few are."""
+        return self.say()
 
 
 @dataclass(frozen=True)
@@ -89,16 +95,20 @@ def judge_window(
     order = sorted(window, key=lambda c: place[c.name], reverse=True)
     held = {}
     for candidate in window:
+        # Most of a large window have gone back, and are not compared with each other.
+        if not candidate.could_wait or candidate.holds >= hold_limit:
+            continue
         likelier = (s for s in order if place[s.name] > place[candidate.name])
         cause = next((s for s in likelier if _can_have_caused(s, candidate)), None)
-        if candidate.could_wait and cause is not None and candidate.holds < hold_limit:
+        if cause is not None:
             held[candidate.name] = cause.name
     first = min((c.onset for c in window if c.onset is not None), default=nan)
-    ranking = []
-    for suspect in order:
+
+    def say(suspect: Candidate) -> str:
         parts = [*_signs(suspect, window, calls, first), *_wait(suspect, held, hold_limit)]
-        sentence = f"{suspect.service}: {'; '.join(parts)}"
-        ranking.append(Suspect(suspect.name, scores[suspect.name], sentence))
+        return f"{suspect.service}: {'; '.join(parts)}"
+
+    ranking = [Suspect(s.name, scores[s.name], partial(say, s)) for s in order]
     return Verdict(tuple(ranking), held)
 
 

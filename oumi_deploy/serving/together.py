@@ -19,10 +19,9 @@ else a release that was dragged down would be rolled back as soon as the one tha
 nobody asks about any more, is forgotten.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from math import nan
 from typing import Any
@@ -77,7 +76,8 @@ class Windows:
         # Who waits must find what it waits for, which is asked about no more once it has gone back.
         self._span = (settings.hold_limit + 2) * settings.interval
         self._calls = None if settings.calls is None else read_calls(settings.calls)
-        self._seen: OrderedDict[RolloutName, _Seen] = OrderedDict()
+        # No OrderedDict, which hashes every name that is looked over.
+        self._seen: dict[RolloutName, _Seen] = {}
 
     @property
     def memory(self) -> float:
@@ -103,7 +103,7 @@ class Windows:
                 with suppress(DeployError):
                     self._see(entry, observations)
                     self.note(entry, len(observations))
-        self._seen = OrderedDict(sorted(self._seen.items(), key=lambda named: named[1].at))
+        self._seen = dict(sorted(self._seen.items(), key=lambda named: named[1].at))
         self._forget(now)
 
     def settle(
@@ -156,8 +156,8 @@ class Windows:
 
     def _see(self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]]) -> _Seen:
         seen = self._look(entry, observations, self._seen.get(entry.name))
+        self._seen.pop(entry.name, None)
         self._seen[entry.name] = seen
-        self._seen.move_to_end(entry.name)
         self._forget(entry.at)
         return seen
 
@@ -229,7 +229,7 @@ def _suspects(verdict: Verdict, name: RolloutName) -> list[dict[str, Any]]:
     waits_for = verdict.held.get(name)
     return [
         {
-            **asdict(suspect.name),  # pyright: ignore[reportArgumentType]
+            **vars(suspect.name),
             "score": suspect.score,
             "sentence": suspect.sentence,
             "waited_for": suspect.name == waits_for,
