@@ -24,11 +24,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from oumi_deploy.errors import DeployError
 
 HEAD_BYTES = 65_536
-"""Most of a request's head, its address and headers; where these and a body come at once, a read
-of the socket more."""
+"""Most of a request that is no body: its head, and what lies between and after the parts of its
+body; where these and a body come at once, a read of the socket more."""
 
 HEAD_SECONDS = 10.0
-"""How long a head may take to arrive."""
+"""How long a head may take to arrive, and the rest of a request that is answered already."""
 
 
 def check_free(host: str, port: int) -> None:
@@ -53,7 +53,11 @@ def check_free(host: str, port: int) -> None:
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """HTTP whose heads are bounded in size and in time: they come before any token is seen."""
+    """HTTP of which all but the bodies is bounded in size and in time.
+
+    It comes before any token is seen, or is looked at by nobody: the trailers that may follow a
+    body are dropped.
+    """
 
     def __init__(self, *args: Any, **more: Any):
         super().__init__(*args, **more)
@@ -63,40 +67,57 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore
         """Begins to wait for a first request."""
         super().connection_made(transport)
-        self._await_head()
+        self._await_rest()
 
     def data_received(self, data: bytes) -> None:
-        """Takes in what came, unless the head that it belongs to is too large already."""
-        if self._in_head and self._n_bytes > HEAD_BYTES:
-            self.send_400_response("The head of the request is too large.")
+        """Takes in what came, unless too much came already that is no body."""
+        if self._n_bytes > HEAD_BYTES:
+            self.send_400_response("The head of the request, or what follows it, is too large.")
             return
+        if self._deadline is None:
+            self._await_rest()  # Empty lines may come before a request, and begin none.
+        self._n_bytes += len(data)
         super().data_received(data)
-        self._n_bytes = self._n_bytes + len(data) if self._in_head else 0
 
     def on_message_begin(self) -> None:
         """Begins a head."""
         super().on_message_begin()
         self._in_head = True
-        self._await_head()
+        self._await_rest()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes in a header, and drops a trailer."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Ends a head."""
         self._in_head = False
-        self._stop_waiting()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Takes in some of a body, whose size is looked at where its token is known."""
+        self._n_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Ends a request."""
+        self._n_bytes = 0
+        self._stop_waiting()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets a caller who has gone."""
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def _await_head(self) -> None:
+    def _await_rest(self) -> None:
         self._stop_waiting()
         self._deadline = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._await_head()  # It is still to be told the answer to what it asked before.
+            self._await_rest()  # It is still to be told an answer, perhaps to what it asked before.
             return
         self.transport.close()
 

@@ -93,6 +93,49 @@ def test_a_head_without_end_is_cut_off(listening, parts):
     assert httpx.get(f"http://{HOST}:{listening}/health").is_success
 
 
+CHUNKED = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"0\r\n", b"X: " + b"a" * 60_000 + b"\r\n"),
+        (b"0\r\nX: ", b"a" * 60_000),
+        (b"1;x=", b"a" * 60_000),
+    ],
+    ids=["many trailers", "one trailer", "a chunk's extension"],
+)
+@pytest.mark.parametrize("first", [b"POST /v1/decide", b"GET /health"])
+def test_what_follows_a_head_without_being_a_body_is_cut_off(listening, first, begin, more):
+    with socket.create_connection((HOST, listening), timeout=10) as caller:
+        caller.sendall(first + b" HTTP/1.1\r\n" + CHUNKED + begin)
+        with pytest.raises(ConnectionError):
+            caller.sendall(more * 300)
+    assert httpx.get(f"http://{HOST}:{listening}/health").is_success
+
+
+def test_whoever_was_answered_and_sends_on_is_hung_up_on(listening, monkeypatch):
+    monkeypatch.setattr("oumi_deploy.serving.listening.HEAD_SECONDS", 0.2)
+    for rest in (b"GET /health HTTP/1.1\r\n" + CHUNKED + b"0\r\n", question(), b"\r\n"):
+        with socket.create_connection((HOST, listening), timeout=10) as caller:
+            caller.sendall(rest)
+            begun = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() - begun < 8:
+                    time.sleep(0.05)
+                    caller.sendall(b"\r\n" if rest in (question(), b"\r\n") else b"X: a\r\n")
+            assert time.monotonic() - begun < 8
+
+
+def test_a_body_in_many_parts_with_a_trailer_is_read(listening):
+    body = question().partition(b"\r\n\r\n")[2]
+    parts = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in body)
+    asked = b"POST /v1/decide HTTP/1.1\r\nConnection: close\r\n" + CHUNKED + parts + b"0\r\n"
+    with socket.create_connection((HOST, listening), timeout=10) as caller:
+        caller.sendall(asked + b"Host: y\r\n\r\n")
+        assert answer(caller).count(b"HTTP/1.1 200 OK") == 1
+
+
 def test_what_is_large_and_allowed_arrives_however_it_is_cut(listening):
     headers = {"X-Trace": "a" * 60_000, "Content-Type": "application/json"}
     seen = [{"error_rate": 0.1, "cpu_usage": n / 2000} for n in range(2000)]
