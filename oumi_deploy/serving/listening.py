@@ -30,6 +30,8 @@ body; where these and a body come at once, a read of the socket more."""
 HEAD_SECONDS = 10.0
 """How long a head may take to arrive, and the rest of a request that is answered already."""
 
+_ADDRESS = "give an address of this machine"
+
 
 def check_free(host: str, port: int) -> None:
     """Refuses an address that cannot be listened at, before anything is opened for it.
@@ -38,18 +40,29 @@ def check_free(host: str, port: int) -> None:
         DeployError: If it is taken, or none of this machine's.
     """
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        known = [place for place in places if _has_family(place[0])]
+        # Of a name's addresses the server takes those that this machine has a family for.
+        for family, kind, protocol, _, address in known or places:
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind(address)
+    except UnicodeError as error:
+        raise DeployError(f"--host {host}: no name of a machine; {_ADDRESS}") from error
     except OSError as error:
-        is_taken = error.errno == errno.EADDRINUSE
-        remedy = "give another --port" if is_taken else "give an address of this machine"
+        remedy = "give another --port" if error.errno == errno.EADDRINUSE else _ADDRESS
         raise DeployError(f"--host {host} --port {port}: {error.strerror}; {remedy}") from error
+
+
+def _has_family(family: int) -> bool:
+    """Returns whether the kernel knows such addresses, as one without IPv6 does not."""
+    try:
+        socket.socket(family, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
 
 
 class BoundedHeads(HttpToolsProtocol):

@@ -15,6 +15,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import signal
 import socket
@@ -31,9 +32,10 @@ import pytest
 import uvicorn
 
 from oumi_deploy.cli.main import main
+from oumi_deploy.errors import DeployError
 from oumi_deploy.serving.app import create_app
 from oumi_deploy.serving.engine import Engine
-from oumi_deploy.serving.listening import BoundedHeads
+from oumi_deploy.serving.listening import BoundedHeads, check_free
 from oumi_deploy.serving.settings import ServiceSettings
 
 HOST = "127.0.0.1"
@@ -206,12 +208,37 @@ def test_a_port_that_is_taken_is_said_in_one_line(refused):
         assert refused("--port", port).startswith(f"--host {HOST} --port {port}: Address already")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a..b"])
 def test_an_address_of_another_machine_is_said_in_one_line(refused, tmp_path, host):
     (tmp_path / "tokens").write_text("ask 0123456789abcdef")
     said = refused("--host", host, "--tokens", "tokens")
     assert said.startswith(f"--host {host}")
     assert "an address of this machine" in said
+
+
+def test_a_machine_without_ipv6_listens_at_localhost_all_the_same(monkeypatch):
+    """As where the kernel has none, and its table of names has `::1 localhost` all the same."""
+
+    class Socket(socket.socket):
+        def __init__(self, family=-1, *args, **more):
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, *args, **more)
+
+    def both(host, port, **_):
+        four = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (HOST, port))
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)), four]
+
+    with socket.create_server((HOST, 0)) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        monkeypatch.setattr(socket, "socket", Socket)
+        check_free("localhost", 0)
+        with pytest.raises(DeployError, match="another --port"):
+            check_free("localhost", taken)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: both(*a, **k)[:1])
+        with pytest.raises(DeployError, match="not supported"):
+            check_free("::1", 0)
 
 
 @pytest.mark.parametrize(
