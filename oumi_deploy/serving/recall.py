@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 MOST_RECALLED = 10_000
 """Decisions that are read at the start; of more, the oldest are not remembered."""
 
+TRY_AGAIN = 5.0
+"""Seconds until a log that could not be read is read again."""
+
 Told = tuple[DecisionEntry, Sequence[Mapping[str, Any]]]
 """A decision, and all that it rests on."""
 
@@ -40,32 +43,42 @@ class Recall:
     """Has the windows remember, before the first decision, what was told before the start.
 
     While the log is away the answer is PAUSE, and nothing is lost by not knowing; with a spool file
-    the service decides without what it cannot read, until it can.
+    the service decides without what it cannot read, until it can. So it does where the log is there
+    and cannot be read: decisions wait for the first try only.
     """
 
     def __init__(self, log: DecisionLog, windows: Windows):
         self._log, self._windows = log, windows
         self._is_done = not windows.memory
-        self._busy = asyncio.Lock()
+        self._try: asyncio.Task[None] | None = None
+        self._next_try: float | None = None
 
     async def once(self) -> None:
-        """Reads the log, unless that was done or it is away."""
+        """Has the log read, unless that was done, was tried just now, or the log is away."""
         if self._is_done or not self._log.state()["writable"]:
             return
-        async with self._busy:
-            if self._is_done:
+        is_first = self._next_try is None
+        if self._try is None or self._try.done():
+            if self._next_try is not None and time.monotonic() < self._next_try:
                 return
-            now = time.time()
-            try:
-                since = now - self._windows.memory
-                told = await asyncio.to_thread(told_since, self._log, since)
-                self._windows.recall(told, now)
-            except LogUnavailable:
-                return
-            except Exception:
-                # A service that forgets is better than none.
-                _log.exception("what was told before the start is not remembered")
-            self._is_done = True
+            self._try = asyncio.create_task(self._read())
+        if is_first:
+            await asyncio.wait({self._try})  # Whoever hangs up does not end it for the others.
+
+    async def _read(self) -> None:
+        now = time.time()
+        try:
+            told = await asyncio.to_thread(told_since, self._log, now - self._windows.memory)
+            self._windows.recall(told, now)
+        except LogUnavailable as away:
+            if self._next_try is None:
+                _log.warning("what was told before the start cannot be read yet: %s", away)
+            self._next_try = time.monotonic() + TRY_AGAIN
+            return
+        except Exception:
+            # A service that forgets is better than none.
+            _log.exception("what was told before the start is not remembered")
+        self._is_done = True
 
 
 def told_since(log: DecisionLog, since: float) -> list[Told]:

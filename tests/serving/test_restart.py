@@ -14,9 +14,11 @@
 
 """A service that is started again goes on where the one before stopped."""
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -104,16 +106,43 @@ def test_what_was_told_too_long_ago_is_not_taken_up(once, culprit, dragged, monk
 def test_a_log_that_is_away_at_the_start_is_taken_up_when_it_is_back(
     once, culprit, dragged, monkeypatch
 ):
-    def away(*_):
-        raise LogUnavailable("away")
-
+    state = DecisionLog.state
     with once() as client:
         culprit(client)
-    monkeypatch.setattr(DecisionLog, "since", away)
+    monkeypatch.setattr(DecisionLog, "state", lambda log: {**state(log), "writable": False})
     with once() as client:
         assert dragged(client, version="3")["decision"] == "ROLLBACK"
         monkeypatch.undo()
         assert dragged(client)["reasons"] == ["held_for_culprit"]
+
+
+def test_while_the_log_cannot_be_read_decisions_wait_for_the_first_try_only(
+    once, culprit, dragged, decide, until, monkeypatch
+):
+    since, n_tries, may_end = DecisionLog.since, [], threading.Event()
+
+    def stuck(*_):
+        n_tries.append(1)
+        if len(n_tries) > 1:
+            may_end.wait(20)
+        raise LogUnavailable("canceling statement due to statement timeout")
+
+    with once() as client:
+        culprit(client)
+    monkeypatch.setattr(DecisionLog, "since", stuck)
+    monkeypatch.setattr("oumi_deploy.serving.recall.TRY_AGAIN", 0.5)
+    with once() as client:
+        for n in range(5):
+            assert decide(client, f"s{n}", 0.0, 0.0, 2)["logged"]
+        assert len(n_tries) == 1, "another one only after a while"
+        time.sleep(0.5)
+        for n in range(5):
+            assert decide(client, f"s{n}", 0.0, 0.0, 3)["logged"]
+        assert len(n_tries) == 2
+        monkeypatch.setattr(DecisionLog, "since", since)
+        may_end.set()
+        held = ["held_for_culprit"]
+        until(lambda: dragged(client, version=uuid4().hex)["reasons"] == held)
 
 
 def test_a_log_that_cannot_be_read_does_not_keep_the_service_from_starting(
