@@ -90,6 +90,28 @@ def test_a_log_whose_file_is_deleted_is_begun_anew(serve, rows, tmp_path):
     assert client.get(f"/v1/decisions/{said['id']}/inputs").json() == seen
 
 
+def test_a_log_whose_file_is_deleted_takes_outcomes_before_the_next_decision(serve, ask, tmp_path):
+    client = serve()
+    ask(client, 0.1)
+    for file in tmp_path.glob("log.db*"):
+        file.unlink()
+    outcome = {"service": "shop", "source": "review", "label": "bad", "by": "me"}
+    assert until(lambda: client.post("/v1/outcomes", json=outcome).status_code == 200)
+    assert client.get("/v1/rollouts").status_code == 200
+
+
+def test_a_log_whose_folder_goes_is_away_before_anybody_asks(serve, ask, tmp_path):
+    (tmp_path / "disk").mkdir()
+    client = serve(log=f"sqlite:///{tmp_path / 'disk' / 'log.db'}")
+    ask(client, 0.1)
+    (tmp_path / "disk").rename(tmp_path / "taken away")
+    assert until(lambda: client.get("/ready").status_code == 503)
+    (tmp_path / "taken away").rename(tmp_path / "disk")
+    assert until(lambda: client.get("/ready").status_code == 200)
+    ask(client, 0.1, 0.2)
+    assert len(ids_in(tmp_path / "disk" / "log.db")) == 2
+
+
 def test_a_log_that_is_put_back_is_written_on(serve, ask, tmp_path):
     client = serve()
     first = ask(client, 0.1, rollout="1")

@@ -38,6 +38,9 @@ GROUP = 500
 _PROBE = 0.5
 """Seconds between looks whether a database that was away is back."""
 
+_IDLE = 1.0
+"""Seconds without an entry after which to look whether the file of the log is still there."""
+
 _QUICK = 0.05
 """Seconds to wait for a lock at least, however late it is, and between attempts."""
 
@@ -116,6 +119,9 @@ class Committer:
                     self._recover()
                 if group:
                     self._write(group)
+                elif going and not self._is_behind and self._store.is_astray:
+                    # Whoever reads opens the file that is there now, and finds no tables in it.
+                    self._recover()
             except Exception as error:
                 # A mistake of ours must not leave callers waiting, nor end the thread.
                 _log.exception("the decision log failed")
@@ -126,11 +132,14 @@ class Committer:
         return self.error is not None or self.spooled > 0
 
     def _take(self) -> tuple[list[Waiting], bool]:
-        """Returns all that waits, after a wait for the first, and whether more may come."""
-        until_look = max(self._next_look - time.monotonic(), 0.0)
+        """Returns all that waits, after a wait for the first, and whether more may come.
+
+        Nothing waits where it is time to look after the database.
+        """
+        until_look = max(self._next_look - time.monotonic(), 0.0) if self._is_behind else _IDLE
         group: list[Waiting] = []
         try:
-            waiting = self._queue.get(timeout=until_look if self._is_behind else None)
+            waiting = self._queue.get(timeout=until_look)
             while waiting is not None:
                 group.append(waiting)
                 if len(group) == GROUP:

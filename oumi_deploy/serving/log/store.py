@@ -108,6 +108,11 @@ class Store:
                 for entry, _ in self._adopt(connection, batch, kind, _first_of(kind, group))
             }
 
+    @property
+    def is_astray(self) -> bool:
+        """Whether it would have to connect anew to write where others read."""
+        return self._connection is None or is_astray(self._connection.connection)
+
     def probe(self, patience: float) -> None:
         """Finds out whether entries could be written.
 
