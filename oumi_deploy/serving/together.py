@@ -60,12 +60,15 @@ class _Seen:
         at: When it was asked about, Unix seconds.
         waits_since: Observations that it had when it began to wait; None where it does not.
         held_since: When it began to wait, Unix seconds, likewise.
+        bad_since: When it was asked about first, Unix seconds, if it has had an onset at every
+            question since; else None.
     """
 
     candidate: Candidate
     at: float
     waits_since: int | None = None
     held_since: float | None = None
+    bad_since: float | None = None
 
 
 class Windows:
@@ -90,19 +93,22 @@ class Windows:
     ) -> None:
         """Takes in what was told before the service was started.
 
-        What was asked about since then is known already, and newer.
+        What was asked about since then is known already, and newer; where it has been in trouble
+        all along, that and its wait began before.
 
         Args:
             told: Decisions, oldest first, each with the observations that it rests on.
             now: Unix seconds.
         """
-        known = set(self._seen)
+        asked, self._seen = self._seen, OrderedDict()
         for entry, observations in told:
-            if entry.name not in known and entry.asked_by != "kayenta":
+            if entry.asked_by != "kayenta":
                 # What is no observation now, was one to the version that logged it.
                 with suppress(DeployError):
                     self._see(entry, observations)
                     self.note(entry, len(observations))
+        for name, seen in asked.items():
+            self._seen[name] = _continued(self._seen.get(name), seen, self._span)
         self._seen = dict(sorted(self._seen.items(), key=lambda named: named[1].at))
         self._forget(now)
 
@@ -197,7 +203,8 @@ class Windows:
         # A wait lasts as long as the trouble, also over what the policy itself pauses at.
         waiting = before if before is not None and onset is not None else None
         since = (None, None) if waiting is None else (waiting.waits_since, waiting.held_since)
-        return _Seen(candidate, entry.at, *since)
+        bad_since = entry.at if before is None else before.bad_since
+        return _Seen(candidate, entry.at, *since, None if onset is None else bad_since)
 
     def _holds(self, before: _Seen, n_observations: int, now: float) -> int:
         """Returns for how many observations it waits, by their number or else by the clock."""
@@ -205,6 +212,31 @@ class Windows:
             return 0
         by_clock = int((now - before.held_since) / self._interval)
         return max(n_observations - before.waits_since, by_clock)
+
+
+def _continued(before: _Seen | None, now: _Seen, span: float) -> _Seen:
+    """Returns a rollout as it is now, in trouble and waiting since before if it never was well.
+
+    Args:
+        before: As it was before the service was started; None where it was not.
+        now: As it is since.
+        span: Seconds without a question after which it would have been forgotten.
+    """
+    if before is None or now.bad_since is None or before.at < now.bad_since - span:
+        return now
+    old, new = before.candidate, now.candidate
+    if old.onset is None or new.onset is None:
+        return now
+    candidate = replace(
+        new,
+        started=min(old.started, new.started),
+        onset=min(old.onset, new.onset),
+        gone_back=old.gone_back or new.gone_back,
+    )
+    if before.waits_since is None:
+        return replace(now, candidate=candidate)
+    since = {"waits_since": before.waits_since, "held_since": before.held_since}
+    return replace(now, candidate=candidate, **since)
 
 
 def _is_baseline(observation: Mapping[str, Any]) -> bool:

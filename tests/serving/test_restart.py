@@ -16,7 +16,7 @@
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -114,6 +114,62 @@ def test_a_log_that_is_away_at_the_start_is_taken_up_when_it_is_back(
         assert dragged(client, version="3")["decision"] == "ROLLBACK"
         monkeypatch.undo()
         assert dragged(client)["reasons"] == ["held_for_culprit"]
+
+
+@pytest.fixture
+def started_away(once):
+    """Starts a service whose log is away, asks something, and has the log come back."""
+
+    async def refuse(*_):
+        raise LogUnavailable("away")
+
+    @contextmanager
+    def one(*questions, **settings):
+        state = DecisionLog.state
+        with ExitStack() as running:
+            with pytest.MonkeyPatch.context() as patched:
+                away = {"writable": False}
+                patched.setattr(DecisionLog, "state", lambda log: {**state(log), **away})
+                patched.setattr(DecisionLog, "record", refuse)
+                client = running.enter_context(once(**settings))
+                for question in questions:
+                    assert not question(client)["logged"]
+            yield client
+
+    return one
+
+
+def test_a_wait_is_not_begun_anew_while_the_log_is_away(once, started_away, culprit, dragged):
+    with once(hold_limit=3) as client:
+        culprit(client)
+        assert dragged(client, 2)["decision"] == "PAUSE"
+    with started_away(lambda client: dragged(client, 4), hold_limit=3) as client:
+        assert dragged(client, 5)["reasons"] == ["held_too_long"]
+
+
+def test_who_went_back_before_does_not_wait_after_a_start_without_its_log(
+    once, started_away, culprit, dragged
+):
+    with once() as client:
+        assert dragged(client)["decision"] == "ROLLBACK"
+    with started_away(lambda client: dragged(client, 3)) as client:
+        culprit(client)
+        assert dragged(client, 4)["decision"] == "ROLLBACK"
+
+
+def test_who_looked_well_while_the_log_was_away_waits_anew(
+    once, started_away, culprit, decide, dragged
+):
+    def well(client):
+        said = decide(client, "checkout", 0.0, 0.0, 9)
+        assert said["risk"] < 0.5
+        return said
+
+    with once(hold_limit=3) as client:
+        culprit(client)
+        assert dragged(client, 2)["decision"] == "PAUSE"
+    with started_away(well, lambda client: dragged(client, 4), hold_limit=3) as client:
+        assert dragged(client, 5)["reasons"] == ["held_for_culprit"]
 
 
 def test_while_the_log_cannot_be_read_decisions_wait_for_the_first_try_only(
