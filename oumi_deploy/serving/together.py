@@ -146,13 +146,15 @@ class Windows:
     def note(self, told: DecisionEntry, n_observations: int) -> None:
         """Takes in what a caller was told: whether its rollout waits from now on, or goes back.
 
+        Of one that has looked well since, as another question at the same time may tell, neither.
+
         Args:
             told: What was logged and answered; a PAUSE where exploration, or a log that is away,
                 has turned a ROLLBACK into one.
             n_observations: Observations that it rests on, 1 or more.
         """
         seen = self._seen.get(told.name)
-        if seen is None or told.asked_by == "kayenta":
+        if seen is None or seen.candidate.onset is None or told.asked_by == "kayenta":
             return
         if HELD in told.reasons and seen.waits_since is None:
             seen = replace(seen, waits_since=n_observations, held_since=told.at)

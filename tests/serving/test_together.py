@@ -15,6 +15,7 @@
 """Rollouts side by side: what a service answers to one in the light of the others."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -227,6 +228,25 @@ def test_who_has_gone_back_and_looked_well_since_may_wait_again(serve, culprit, 
     assert dragged(client, 3)["decision"] == "ROLLBACK"
     assert decide(client, "checkout", [0.0] * 9, [0.0] * 9)["decision"] == "CONTINUE"
     assert dragged(client, 4)["decision"] == "PAUSE"
+
+
+@pytest.mark.parametrize("first_alone", [True, False], ids=["went back", "waits"])
+def test_a_late_answer_says_nothing_of_who_has_looked_well_since(policy_file, first_alone):
+    """Two questions on one rollout at once: the older one's answer is logged after the newer's."""
+    windows = Windows(ServiceSettings(policy=policy_file, hold_limit=2))
+    culprit = entry_of("catalogue", "api", 0.95), minutes([0.9] * 3, [0.0] * 3)
+    bad = minutes([0.6] * 3, [0.6] * 3)
+    if not first_alone:
+        windows.settle(*culprit)
+    older = windows.settle(entry_of("checkout", "api", 0.9), bad)
+    assert older.decision == ("ROLLBACK" if first_alone else "PAUSE")
+    well = replace(entry_of("checkout", "api", 0.1), preferred="CONTINUE", decision="CONTINUE")
+    newer = windows.settle(well, minutes([0.0] * 4, [0.0] * 4))
+    windows.note(newer, 4)
+    windows.note(older, 3)
+    windows.settle(*culprit)
+    again = windows.settle(entry_of("checkout", "api", 0.9), minutes([0.6] * 9, [0.6] * 9))
+    assert again.reasons == ["held_for_culprit"]
 
 
 def test_at_the_last_observation_nothing_waits(serve, culprit, dragged):
