@@ -15,6 +15,7 @@
 """What there is to see of a rollout when somebody asks about it."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,9 @@ Observations = Sequence[Mapping[str, Any]]
 _MOST_NOTES = 20
 _NOTE_LENGTH = 500
 """Of what is told and logged with every decision; Prometheus may warn without end."""
+
+_MORE = re.compile(r"and (\d+) more like these")
+"""The last of what is told, where that is not all."""
 
 _STARTS_KNOWN = 10_000
 """Rollouts whose start is remembered, so that the log is asked once."""
@@ -141,6 +145,12 @@ class Observer:
             if len(self._starts) > _STARTS_KNOWN:
                 del self._starts[next(iter(self._starts))]
         return self._starts[name]
+
+
+def number_of(notes: Sequence[str]) -> int:
+    """Returns how many notes there were, of which these were told."""
+    more = _MORE.fullmatch(notes[-1]) if notes else None
+    return len(notes) if more is None else len(notes) - 1 + int(more[1])
 
 
 def _told(notes: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@
 from collections.abc import Sequence
 
 from oumi_deploy.serving.log.entries import DecisionEntry
+from oumi_deploy.serving.observing import number_of
 
 _REASONS = {
     "telemetry_missing": "no metric has a value in the last two observations",
@@ -57,5 +58,6 @@ def _told(reason: str, entry: DecisionEntry) -> str:
 
 def _summed_up(notes: Sequence[str]) -> str:
     """Returns the first two notes of a collector, and how many more there are."""
-    more = f"; and {len(notes) - 2} more like these" if len(notes) > 2 else ""
+    left = number_of(notes) - 2
+    more = f"; and {left} more like these" if left > 0 else ""
     return "; ".join(notes[:2]) + more
