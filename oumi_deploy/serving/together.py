@@ -21,19 +21,16 @@ nobody asks about any more, is forgotten.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import takewhile
-from math import nan
+from dataclasses import replace
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
-from oumi_deploy.policy.observation import read_metrics, read_time
 from oumi_deploy.policy.pauses import PAUSE
 from oumi_deploy.policy.together import Verdict, judge_window
 from oumi_deploy.serving.calls import read_calls
 from oumi_deploy.serving.log.entries import DecisionEntry, RolloutName
 from oumi_deploy.serving.settings import ServiceSettings
+from oumi_deploy.serving.standing import Standing, continued, look
 from oumi_deploy.serving.verdict import confidence_of
 
 HELD = "held_for_culprit"
@@ -48,28 +45,6 @@ MOST_SIDE_BY_SIDE = 500
 MOST_TOLD = 10
 """Suspects that are told and logged, besides the rollout itself and the one that it waits for."""
 
-_ERRORS = ("error_rate",)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A rollout as it was when it was asked about last.
-
-    Attributes:
-        candidate: How it stands.
-        at: When it was asked about, Unix seconds.
-        waits_since: Observations that it had when it began to wait; None where it does not.
-        held_since: When it began to wait, Unix seconds, likewise.
-        bad_since: When it was asked about first, Unix seconds, if it has had an onset at every
-            question since; else None.
-    """
-
-    candidate: Candidate
-    at: float
-    waits_since: int | None = None
-    held_since: float | None = None
-    bad_since: float | None = None
-
 
 class Windows:
     """The rollouts that were asked about lately; those of one environment are compared."""
@@ -80,7 +55,7 @@ class Windows:
         self._span = (settings.hold_limit + 2) * settings.interval
         self._calls = None if settings.calls is None else read_calls(settings.calls)
         # No OrderedDict, which hashes every name that is looked over.
-        self._seen: dict[RolloutName, _Seen] = {}
+        self._seen: dict[RolloutName, Standing] = {}
 
     @property
     def memory(self) -> float:
@@ -100,7 +75,7 @@ class Windows:
             told: Decisions, oldest first, each with the observations that it rests on.
             now: Unix seconds.
         """
-        asked, self._seen = self._seen, OrderedDict()
+        asked, self._seen = self._seen, {}
         for entry, observations in told:
             if entry.asked_by != "kayenta":
                 # What is no observation now, was one to the version that logged it.
@@ -108,7 +83,7 @@ class Windows:
                     self._see(entry, observations)
                     self.note(entry, len(observations))
         for name, seen in asked.items():
-            self._seen[name] = _continued(self._seen.get(name), seen, self._span)
+            self._seen[name] = continued(self._seen.get(name), seen, self._span)
         self._seen = dict(sorted(self._seen.items(), key=lambda named: named[1].at))
         self._forget(now)
 
@@ -162,8 +137,8 @@ class Windows:
             seen = replace(seen, candidate=replace(seen.candidate, gone_back=True))
         self._seen[told.name] = seen
 
-    def _see(self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]]) -> _Seen:
-        seen = self._look(entry, observations, self._seen.get(entry.name))
+    def _see(self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]]) -> Standing:
+        seen = look(entry, observations, self._seen.get(entry.name), self._interval)
         self._seen.pop(entry.name, None)
         self._seen[entry.name] = seen
         self._forget(entry.at)
@@ -175,88 +150,6 @@ class Windows:
             if oldest.at >= now - self._span and len(self._seen) <= MOST_SIDE_BY_SIDE:
                 return
             del self._seen[name]
-
-    def _look(
-        self, entry: DecisionEntry, observations: Sequence[Mapping[str, Any]], before: _Seen | None
-    ) -> _Seen:
-        n_baseline = sum(1 for _ in takewhile(_is_baseline, observations))
-        baseline, _ = _rates(observations, 0, n_baseline)
-        known = [rate for rate in baseline if rate == rate]
-        normal = sum(known) / len(known) if known else nan
-        errors, control = _rates(observations, max(n_baseline, len(observations) - LATELY))
-        old = None if before is None else before.candidate
-        newest = _time(observations, len(observations) - 1, entry.at)
-        started = _time(observations, n_baseline, entry.at)
-        onset = onset_of(None if old is None else old.onset, newest, entry.risk, entry.preferred)
-        candidate = Candidate(
-            name=entry.name,
-            service=entry.name.service,
-            # A caller may send the latest observations only; it began when it began.
-            started=started if old is None else min(started, old.started),
-            onset=onset,
-            risk=entry.risk,
-            errors=rise(errors, normal),
-            control_errors=rise(control, normal),
-            decision=entry.preferred,
-            is_last=entry.last,
-            gone_back=onset is not None and old is not None and old.gone_back,
-            holds=0 if before is None else self._holds(before, len(observations), entry.at),
-        )
-        # A wait lasts as long as the trouble, also over what the policy itself pauses at.
-        waiting = before if before is not None and onset is not None else None
-        since = (None, None) if waiting is None else (waiting.waits_since, waiting.held_since)
-        bad_since = entry.at if before is None else before.bad_since
-        return _Seen(candidate, entry.at, *since, None if onset is None else bad_since)
-
-    def _holds(self, before: _Seen, n_observations: int, now: float) -> int:
-        """Returns for how many observations it waits, by their number or else by the clock."""
-        if before.waits_since is None or before.held_since is None:
-            return 0
-        by_clock = int((now - before.held_since) / self._interval)
-        return max(n_observations - before.waits_since, by_clock)
-
-
-def _continued(before: _Seen | None, now: _Seen, span: float) -> _Seen:
-    """Returns a rollout as it is now, in trouble and waiting since before if it never was well.
-
-    Args:
-        before: As it was before the service was started; None where it was not.
-        now: As it is since.
-        span: Seconds without a question after which it would have been forgotten.
-    """
-    if before is None or now.bad_since is None or before.at < now.bad_since - span:
-        return now
-    old, new = before.candidate, now.candidate
-    if old.onset is None or new.onset is None:
-        return now
-    candidate = replace(
-        new,
-        started=min(old.started, new.started),
-        onset=min(old.onset, new.onset),
-        gone_back=old.gone_back or new.gone_back,
-    )
-    if before.waits_since is None:
-        return replace(now, candidate=candidate)
-    since = {"waits_since": before.waits_since, "held_since": before.held_since}
-    return replace(now, candidate=candidate, **since)
-
-
-def _is_baseline(observation: Mapping[str, Any]) -> bool:
-    return observation.get("phase") == "baseline"
-
-
-def _rates(
-    observations: Sequence[Mapping[str, Any]], start: int, stop: int | None = None
-) -> tuple[list[float], list[float]]:
-    """Returns the error rates of the new version and of the old one."""
-    chosen = observations[start:stop]
-    pairs = [read_metrics(o, _ERRORS, start + i + 1) for i, o in enumerate(chosen)]
-    return [new for (new,), _ in pairs], [old for _, (old,) in pairs]
-
-
-def _time(observations: Sequence[Mapping[str, Any]], i: int, now: float) -> float:
-    seconds = read_time(observations[i], i + 1) * 60.0
-    return now if seconds != seconds else seconds
 
 
 def _suspects(verdict: Verdict, name: RolloutName) -> list[dict[str, Any]]:
