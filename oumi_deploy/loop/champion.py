@@ -14,7 +14,6 @@
 
 """What a person says of champions: who is the first, the way back, and on from there."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.loop.about import about_policy
 from oumi_deploy.loop.folder import POLICY, PRETRAINED, LoopFolder
 from oumi_deploy.loop.history import BACK, RESUMED
+from oumi_deploy.loop.model import require_model_of
 from oumi_deploy.loop.settings import read_settings
 from oumi_deploy.loop.unseen import not_listed, require_unseen, taught
-from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.serving.policies import read_versioned
 
 
@@ -45,7 +44,7 @@ def begin(folder: LoopFolder, policy_file: Path, pretrained: Path | None) -> dic
     policy = read_versioned(policy_file).policy
     require_unseen(policy, policy_file, settings.trusted_episodes)
     if pretrained is not None:
-        _require_model_of(policy, policy_file, pretrained)
+        require_model_of(policy, policy_file, pretrained)
     with folder.locked():
         if folder.is_begun:
             raise DeployError(f"{folder.path}: version {folder.champion} is champion already")
@@ -103,21 +102,3 @@ def resume(folder: LoopFolder) -> dict[str, Any]:
         reason = "somebody said that what is better may be promoted again"
         folder.note(RESUMED, reason)
     return {"outcome": RESUMED, "reason": reason, "champion": folder.champion}
-
-
-def _require_model_of(policy: DeploymentPolicy, policy_file: Path, pretrained: Path) -> None:
-    """Raises DeployError if a folder is no saved model, or tells of another training."""
-    config = pretrained / "config.json"
-    try:
-        about = json.loads(config.read_bytes())["init_kwargs"]["built"]["about"]
-        fingerprint = about["training_data"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DeployError(
-            f"{pretrained}: not a model that `oumi train` saved: {config.name} cannot be read, or "
-            "tells nothing of its training"
-        ) from error
-    if fingerprint != policy.training_data.get("fingerprint"):
-        raise DeployError(
-            f"{pretrained}: not the model of {policy_file}: they were trained on different "
-            "releases; name the folder `pretrained` that the same training left"
-        )

@@ -13,7 +13,6 @@
 # limitations under the License.
 """What is wrong with a loop is told in one line, and nothing is lost by it."""
 
-import json
 import sys
 
 import pytest
@@ -90,23 +89,3 @@ def test_a_training_that_fails_is_told_by_what_it_said(
     assert "train.yaml" in said
     assert loop.champion == 1
     assert [line["event"] for line in loop.history()] == ["begun"]
-
-
-def test_a_model_that_is_not_the_policys_begins_nothing(not_begun, tmp_path, policy_on, fails):
-    """Training would go on from it, and nobody would know what it was taught."""
-    taught = {"fingerprint": "ours", "group_digests": []}
-    policy_on("error_rate", training_data=taught).save(tmp_path / "ours.json")
-    model = tmp_path / "pretrained"
-    model.mkdir()
-    words = ["--init", "--policy", str(tmp_path / "ours.json"), "--pretrained", str(model)]
-    for config in ("{broken", json.dumps(config_of("theirs"))):
-        (model / "config.json").write_text(config)
-        assert str(model) in fails(not_begun.path, *words)
-    assert not not_begun.is_begun
-    (model / "config.json").write_text(json.dumps(config_of("ours")))
-    assert main(["learn", "--loop", str(not_begun.path), *words]) == 0
-
-
-def config_of(fingerprint: str) -> dict:
-    about = {"training_data": {"fingerprint": fingerprint}}
-    return {"init_kwargs": {"built": {"about": about}}}
