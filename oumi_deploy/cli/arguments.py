@@ -15,6 +15,7 @@
 """What the commands' parsers have in common."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,17 @@ def add_command(
 def add_policy(parser: argparse.ArgumentParser) -> None:
     """Adds the policy file that a command is about."""
     parser.add_argument("--policy", required=True, type=Path, metavar="FILE", help="policy file")
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Adds the URL of the decision log that a command writes or reads."""
+    parser.add_argument(
+        "--log",
+        metavar="URL",
+        default=os.environ.get("OUMI_DEPLOY_LOG", "sqlite:///oumi_deploy.db"),
+        help="decision log, sqlite:///FILE or postgresql://...; one with a password is better kept "
+        "in OUMI_DEPLOY_LOG (sqlite:///oumi_deploy.db)",
+    )
 
 
 def add_episodes(parser: argparse.ArgumentParser, what: str = "episodes") -> None:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command, add_overwrite
+from oumi_deploy.cli.arguments import add_command, add_log, add_overwrite
 
 _DESCRIPTION = """\
 Write what the decision log holds as episodes, to judge a policy on or to train the next one with.
@@ -43,12 +43,7 @@ def add_commands(commands: Any) -> None:
         description=_DESCRIPTION,
         extra="serve",
     )
-    parser.add_argument(
-        "--log",
-        metavar="URL",
-        default="sqlite:///oumi_deploy.db",
-        help="decision log (sqlite:///oumi_deploy.db)",
-    )
+    add_log(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="episodes to write")
     for name, what in (("since", "on or after"), ("until", "before")):
         parser.add_argument(

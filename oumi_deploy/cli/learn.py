@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oumi_deploy.cli.arguments import add_command
+from oumi_deploy.cli.arguments import add_command, add_log
 from oumi_deploy.cli.export_log import time_of
 from oumi_deploy.errors import DeployError
 
@@ -53,12 +53,7 @@ def add_commands(commands: Any) -> None:
         extra="serve,train",
     )
     parser.add_argument("--loop", required=True, type=Path, metavar="DIR", help="the loop's folder")
-    parser.add_argument(
-        "--log",
-        metavar="URL",
-        default="sqlite:///oumi_deploy.db",
-        help="decision log (sqlite:///oumi_deploy.db)",
-    )
+    add_log(parser)
     parser.add_argument(
         "--since",
         type=time_of,

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oumi_deploy.cli.arguments import add_command, add_policy, add_seed
+from oumi_deploy.cli.arguments import add_command, add_log, add_policy, add_seed
 from oumi_deploy.errors import DeployError
 
 if TYPE_CHECKING:
@@ -65,13 +65,7 @@ def add_commands(commands: Any) -> None:
     add_policy(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8377, help="port to listen on (8377)")
-    parser.add_argument(
-        "--log",
-        metavar="URL",
-        default=os.environ.get("OUMI_DEPLOY_LOG", "sqlite:///oumi_deploy.db"),
-        help="decision log, sqlite:///FILE or postgresql://...; one with a password is better kept "
-        "in OUMI_DEPLOY_LOG (sqlite:///oumi_deploy.db)",
-    )
+    add_log(parser)
     parser.add_argument(
         "--spool",
         type=Path,

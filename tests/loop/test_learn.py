@@ -252,3 +252,21 @@ def test_the_report_and_the_history_can_be_read(
     assert "version 2 is champion" in shown
     assert main(["learn", "--loop", str(loop.path), "--history", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[-1]["champion"] == 2
+
+
+@pytest.mark.parametrize("how", ["variable", "option"])
+def test_the_log_may_be_named_where_no_list_of_processes_shows_it(
+    loop, make_log, drifted_log, tmp_path, monkeypatch, capsys, how
+):
+    """Its URL may hold a password; what the command line says comes first."""
+    log, words = make_log(drifted_log()), []
+    if how == "option":
+        log, words = make_log([]), ["--log", log]
+    monkeypatch.setenv("OUMI_DEPLOY_LOG", log)
+    assert main(["export-log", "--out", str(tmp_path / "logged.csv"), *words]) == 0
+    assert "240 rollouts" in capsys.readouterr().out
+    # Nothing that counts is said in it: it is read and nothing is trained.
+    settings = loop.path / "loop.toml"
+    settings.write_text(settings.read_text().replace('"review", "pipeline"', '"review"'))
+    assert main(["learn", "--loop", str(loop.path), "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["exported"]["n_releases"] == 240

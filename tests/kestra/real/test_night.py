@@ -26,15 +26,19 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def learns(on_path, tmp_path):
-    """Puts an `oumi-deploy` on the worker's path; returns a reader of what it was told."""
+    """Puts an `oumi-deploy` on the worker's path; returns a reader of what it was told.
+
+    The URL of the log first, which may hold a password and so is no word of the command.
+    """
     told = tmp_path / "told"
 
     def stand_in(code):
         program = on_path / "oumi-deploy"
         program.write_text(
             "#!/usr/bin/env python3\n"
-            "import json, sys\n"
-            f"print(json.dumps(sys.argv[1:]), file=open({str(told)!r}, 'a'), flush=True)\n"
+            "import json, os, sys\n"
+            "said = [os.environ['OUMI_DEPLOY_LOG'], *sys.argv[1:]]\n"
+            f"print(json.dumps(said), file=open({str(told)!r}, 'a'), flush=True)\n"
             f"print('kept: no better')\nsys.exit({code})\n"
         )
         program.chmod(0o755)
@@ -46,11 +50,12 @@ def learns(on_path, tmp_path):
 @pytest.fixture
 def learn(recipe):
     flow = recipe("learn")
-    flow["variables"] = {"loop": "/srv/a loop", "log": "postgresql://db/log"}
+    flow["variables"] = {"loop": "/srv/a loop", "log": LOG}
     return flow
 
 
-TOLD = ["learn", "--loop", "/srv/a loop", "--log", "postgresql://db/log"]
+LOG = "postgresql://learn:secret@db/log"
+TOLD = [LOG, "learn", "--loop", "/srv/a loop"]
 
 
 def test_the_scheduler_begins_it(kestra, take, learn, learns):
