@@ -39,7 +39,7 @@ def left_alone(log_url: str) -> Iterator[None]:
     Raises:
         DeployError: If an export would first have to migrate it.
     """
-    engine = open_engine(log_url, wait=_WAIT)
+    engine = open_engine(log_url, wait=_WAIT, as_found=True)
     with contextlib.ExitStack() as stack:
         if engine.dialect.name == "sqlite":
             file = Path(str(engine.url.database))

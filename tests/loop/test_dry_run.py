@@ -13,6 +13,7 @@
 # limitations under the License.
 """A dry run says what would happen, and writes nothing."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -112,4 +113,17 @@ def test_a_dry_run_makes_no_log(loop, everything, capsys):
     words = ["--loop", str(loop.path), "--log", f"sqlite:///{everything / 'none.db'}"]
     assert main(["learn", *words, "--dry-run"]) == 2
     assert "none.db" in capsys.readouterr().err
+    assert files(everything) == before
+
+
+def test_a_dry_run_leaves_a_copy_of_a_log_as_it_is(
+    loop, make_log, drifted_log, trains, policy_on, everything
+):
+    """A copy is not written ahead to, and to make it so would be to write to it."""
+    trains(policy_on("memory_usage"))
+    log, copy = make_log(drifted_log()), everything / "copy.db"
+    with contextlib.closing(sqlite3.connect(log.removeprefix("sqlite:///"))) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    before = files(everything)
+    assert learn(loop, f"sqlite:///{copy}", dry_run=True)["outcome"] == "promoted"
     assert files(everything) == before

@@ -40,20 +40,24 @@ _MAGIC = b"SQLite format 3\0"
 """What a file of SQLite begins with."""
 
 
-def open_engine(url: str, *, wait: float, program: str = "oumi-deploy") -> sa.Engine:
+def open_engine(
+    url: str, *, wait: float, program: str = "oumi-deploy", as_found: bool = False
+) -> sa.Engine:
     """Returns an engine; nothing is connected to yet.
 
     Args:
         url: `sqlite:///file.db` or `postgresql://user:password@host/name`.
         wait: Seconds after which to give up on a lock or a server.
         program: Name under which PostgreSQL lists the connections.
+        as_found: Whether a file of SQLite keeps its kind of journal, for those who only read: to
+            change it is to write to the file.
 
     Raises:
         DeployError: If the URL is neither, or names a file that can be no database.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed, wait)
+        return _open_sqlite(parsed, wait, as_found)
     limits = {"connect_timeout": max(2, math.ceil(wait)), "application_name": program}
     engine = sa.create_engine(parsed, connect_args=limits, pool_pre_ping=True)
     event.listen(engine, "connect", lambda *args: _set_up_postgresql(args[0], wait))
@@ -78,7 +82,7 @@ def _wanted() -> str:
     return "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 
 
-def _open_sqlite(url: sa.URL, wait: float) -> sa.Engine:
+def _open_sqlite(url: sa.URL, wait: float, as_found: bool) -> sa.Engine:
     path = Path(str(url.database))
     _check_file(path)
     engine = sa.create_engine(url, connect_args={"timeout": wait})
@@ -87,6 +91,8 @@ def _open_sqlite(url: sa.URL, wait: float) -> sa.Engine:
         record.info[_FILE] = path, _identity(path)
 
     event.listen(engine, "connect", _set_up_sqlite)
+    if not as_found:
+        event.listen(engine, "connect", _write_ahead)
     event.listen(engine, "connect", note)
     event.listen(engine, "checkout", _refuse_astray)
     event.listen(engine, "begin", _begin_sqlite)
@@ -134,9 +140,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     # Transactions are begun by `_begin_sqlite`: the driver would begin one before a write only.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _write_ahead(connection: sqlite3.Connection, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -112,7 +112,7 @@ def export_episodes(
 
     if path.suffix not in _SUFFIXES:
         raise DeployError(f"{path}: the name of an episode file must end in {', '.join(_SUFFIXES)}")
-    engine = open_engine(log_url, wait=_WAIT)
+    engine = open_engine(log_url, wait=_WAIT, as_found=True)
     _require_log(engine)
     exported = Exported()
     with replace_when_done(path, overwrite=overwrite) as final:
