@@ -15,8 +15,8 @@
 """Keeping what taught a policy from judging it.
 
 A policy file lists digests of the groups that the policy was trained on and calibrated on, up to
-20,000 of each. Where one lists none, only whole files can be told by their fingerprints, and any
-new group may be among those that taught it.
+20,000 of each, and of those that have a name. Where one does not list all, only whole files can be
+told by their fingerprints, and any new group may be among those that taught it.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,16 @@ def unseen(episodes: Episodes, taught: Taught) -> Episodes:
 
 def not_listed(taught: Taught) -> str | None:
     """Returns what taught and may be among new groups for all that is known, None if nothing."""
-    unlisted = [did for did, about in taught.items() if about.get("group_digests") is None]
-    return f"what {unlisted[0]}, whose policy file does not list its groups" if unlisted else None
+    unlisted = [did for did, about in taught.items() if not _lists_all(about)]
+    if not unlisted:
+        return None
+    return f"what {unlisted[0]}, whose policy file does not list all groups of that"
+
+
+def _lists_all(about: Mapping[str, Any]) -> bool:
+    """Returns whether each group has a digest; releases without the name of one have none."""
+    digests = about.get("group_digests") or ()
+    return len(digests) >= max(1, about.get("n_groups", 1))
 
 
 def require_unseen(policy: DeploymentPolicy, policy_file: Path, trusted_file: Path) -> None:

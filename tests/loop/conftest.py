@@ -61,6 +61,8 @@ trusted_sources = ["review", "pipeline"]
 group_by = ["version"]
 """
 N_GROUPS = 80
+ELSEWHERE = {"n_groups": 1, "group_digests": ["0" * 12]}
+"""What a policy file says of having been taught by a group that is nowhere here."""
 
 
 def watches(metric: str, **changes: Any) -> DeploymentPolicy:
@@ -76,9 +78,9 @@ def watches(metric: str, **changes: Any) -> DeploymentPolicy:
         form="sequential",
         rewards=Rewards(),
         discount=1.0,
-        training_data={"group_digests": []},
+        training_data=ELSEWHERE,
         metrics={},
-        calibration=Calibration(0.0, 1.0, fitted_on={"group_digests": []}),
+        calibration=Calibration(0.0, 1.0, fitted_on=ELSEWHERE),
     )
     return replace(policy, **changes)
 

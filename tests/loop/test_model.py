@@ -51,7 +51,7 @@ def trained(kind, *, seed=0, scale=1.0, fingerprint="ours"):
         form="sequential",
         rewards=Rewards().as_dict(),
         discount=1.0,
-        training_data={"fingerprint": fingerprint, "group_digests": []},
+        training_data={"fingerprint": fingerprint, "group_digests": ["0" * 12]},
         metrics={},
         calibration=None,
     )
@@ -63,7 +63,7 @@ def begins(tmp_path, not_begun):
     """Begins the loop with the policy of one model and the folder of another."""
 
     def run(of_policy, of_folder) -> int:
-        calibration = Calibration(0.0, 1.0, fitted_on={"group_digests": []})
+        calibration = Calibration(0.0, 1.0, fitted_on={"group_digests": ["0" * 12]})
         policy = replace(of_policy.policy(), calibration=calibration)
         policy.save(tmp_path / "policy.json")
         of_folder.save_pretrained(tmp_path / "pretrained")

@@ -88,11 +88,16 @@ def test_new_groups_that_the_champion_was_calibrated_on_do_not_judge(
 
 
 @pytest.mark.parametrize("who", ["champion", "challenger"])
+@pytest.mark.parametrize(
+    ("digests", "n_groups"),
+    [(None, 20_001), ([], 30), (["0" * 12], 30)],
+    ids=["too many", "none has a name", "one has a name"],
+)
 def test_new_groups_do_not_promote_where_the_groups_that_taught_are_not_listed(
-    loop, make_log, drifted_log, trains, policy_on, who
+    loop, make_log, drifted_log, trains, policy_on, who, digests, n_groups
 ):
-    """Above 20,000 groups a policy file lists none: any new group may be among them."""
-    untold = {"fingerprint": "of many", "group_digests": None}
+    """Any new group may be among them."""
+    untold = {"fingerprint": "of many", "n_groups": n_groups, "group_digests": digests}
     if who == "champion":
         policy_file = loop.version(1) / "policy.json"
         policy_on("error_rate", training_data=untold).save(policy_file)
