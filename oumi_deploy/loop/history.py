@@ -15,6 +15,7 @@
 """The events of a loop, a line each."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ BACK = "back"
 RESUMED = "resumed"
 """Events between which no challenger is promoted."""
 
-_EACH_HAS = {"at", "event", "champion", "reason"}
+_EACH_HAS = {"at": str, "event": str, "champion": int, "policy_version": str, "reason": str}
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -60,8 +61,11 @@ def holds_promotions(history: list[dict[str, Any]]) -> bool:
 def _event(line: bytes, place: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or not event.keys() >= _EACH_HAS:
-        raise DeployError(f"{place}: not an event of a loop: take the line out")
+        datetime.fromisoformat(event["at"])
+        if not all(type(event[name]) is kind for name, kind in _EACH_HAS.items()):
+            raise ValueError
+        if type(event.get("version", 0)) is not int:
+            raise ValueError
+    except (ValueError, TypeError, KeyError) as error:
+        raise DeployError(f"{place}: not an event of a loop: take the line out") from error
     return event

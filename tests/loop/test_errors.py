@@ -13,6 +13,7 @@
 # limitations under the License.
 """What is wrong with a loop is told in one line, and nothing is lost by it."""
 
+import json
 import sys
 
 import pytest
@@ -34,7 +35,20 @@ def fails(capsys):
     return run
 
 
-@pytest.mark.parametrize("line", ["{not JSON", '"a word"', "{}"])
+WRONG = {"at": [5, "today"], "policy_version": [7], "champion": ["1", True], "version": ["2"]}
+"""What a line of the history may not say."""
+
+
+def damaged_lines() -> list[str]:
+    """Returns lines that are no events: each lacks one thing, or says it in a wrong way."""
+    at = "2026-11-25T03:00:00+00:00"
+    event = {"at": at, "event": "kept", "champion": 1, "policy_version": "a", "reason": "no better"}
+    lacking = [{k: v for k, v in event.items() if k != name} for name in event]
+    wrong = [{**event, name: value} for name, values in WRONG.items() for value in values]
+    return ["{not JSON", '"a word"', "{}", "[]", *map(json.dumps, [*lacking, *wrong])]
+
+
+@pytest.mark.parametrize("line", damaged_lines())
 def test_a_broken_history_is_named_with_its_line(loop, fails, line):
     history = loop.path / "history.jsonl"
     before = history.read_text() + line + "\n"
