@@ -115,8 +115,8 @@ class LoopFolder:
         """Keeps two runs apart; the lock of one that was killed is gone with it.
 
         Raises:
-            DeployError: If another run holds it, or there is no such folder, or a file could not be
-                read or written meanwhile.
+            DeployError: If another run holds it, or there is no such folder, or its disk knows no
+                locks, or a file could not be read or written meanwhile.
         """
         try:
             # The folder itself is locked: a dry run writes nothing, not even a lock.
@@ -128,6 +128,11 @@ class LoopFolder:
         except BlockingIOError as error:
             raise DeployError(
                 f"{self.path}: another `oumi-deploy learn` is at work here; try again later"
+            ) from error
+        except OSError as error:
+            raise DeployError(
+                f"{self.path}: cannot be locked ({error.strerror}), as on some network disks: keep "
+                "the loop on a disk of this machine"
             ) from error
         else:
             with told():

@@ -13,7 +13,10 @@
 # limitations under the License.
 """What is wrong with a loop is told in one line, and nothing is lost by it."""
 
+import errno
+import fcntl
 import json
+import os
 import sys
 
 import pytest
@@ -76,6 +79,18 @@ def test_a_folder_that_cannot_be_written_to_is_named(loop, make_log, drifted_log
     log = make_log(drifted_log())
     assert str(loop.path / "work") in fails(loop.path, "--log", log)
     assert loop.champion == 1
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.ENOTSUP])
+def test_a_disk_that_knows_no_locks_is_named(loop, monkeypatch, fails, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    told = fails(loop.path, "--back")
+    assert str(loop.path) in told
+    assert os.strerror(number) in told
+    assert "disk" in told
 
 
 TRAININGS = {
