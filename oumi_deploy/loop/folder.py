@@ -73,10 +73,7 @@ class LoopFolder:
             DeployError: If there is none yet, or the link leads elsewhere.
         """
         if not self.is_begun:
-            raise DeployError(
-                f"{self.path}: no champion yet: `oumi-deploy learn --loop {self.path} --init "
-                "--policy FILE` begins with one"
-            )
+            raise self._not_begun()
         target = os.readlink(self.path / _CHAMPION)
         number = target.rpartition("/")[2]
         if not number.isdecimal():
@@ -85,6 +82,12 @@ class LoopFolder:
                 f"as {_VERSIONS}/1"
             )
         return int(number)
+
+    def _not_begun(self) -> DeployError:
+        return DeployError(
+            f"{self.path}: no champion yet: `oumi-deploy learn --loop {self.path} --init "
+            "--policy FILE` begins with one"
+        )
 
     def version(self, number: int) -> Path:
         """Returns the folder of a version."""
@@ -215,11 +218,15 @@ class LoopFolder:
         """Returns the history, oldest first.
 
         Raises:
-            DeployError: If there is no such folder, or the history cannot be read.
+            DeployError: If there is no such folder, or it was not begun, or the history cannot be
+                read.
         """
         if not self.path.is_dir():
             raise DeployError(f"{self.path}: no such folder")
-        return read_history(self.path / _HISTORY)
+        history = read_history(self.path / _HISTORY)
+        if not history and not self.is_begun:
+            raise self._not_begun()
+        return history
 
     @property
     def is_held(self) -> bool:

@@ -65,6 +65,11 @@ def test_a_folder_that_is_not_there_has_no_history(tmp_path, fails):
     assert "nowhere" in fails(tmp_path / "nowhere", "--history")
 
 
+def test_a_loop_that_is_not_begun_has_no_history(not_begun, fails):
+    assert "no champion yet" in fails(not_begun.path, "--history")
+    assert fails(not_begun.path, "--history") == fails(not_begun.path, "--back")
+
+
 def test_a_champion_that_is_none_is_named(loop, fails):
     (loop.path / "champion").unlink()
     (loop.path / "champion").symlink_to("versions/first")
