@@ -39,10 +39,9 @@ from oumi_deploy.serving.log.export import Exported, export_episodes
 _NEW = "new.parquet"
 _TRAIN = "train.parquet"
 
-_OR_REVIEW = (
-    ", of two groups or more: name calibration_episodes, or have more of the rolled-back releases "
-    "reviewed"
-)
+_WENT_ON = "some that went on"
+_ROLLED_BACK = "some that were rolled back"
+_REVIEW = "(recipes/loop/README.md, section 3)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +69,21 @@ class Releases:
 
     def lacking(self) -> str | None:
         """Returns what is missing for a challenger, None if nothing is."""
-        for side, episodes in (("train", self.train), ("calibrate", self.calibrate)):
-            n_good, n_bad = (int((episodes.labels == label).sum()) for label in (GOOD, BAD))
-            if not n_good or not n_bad or (side == "calibrate" and episodes.n_groups < 2):
-                return (
-                    f"{n_good} good and {n_bad} bad releases of {episodes.n_groups} groups to "
-                    f"{side} on: both kinds must be there{_OR_REVIEW * (side == 'calibrate')}"
-                )
+        n_good, n_bad = _kinds(self.train)
+        if not n_good or not n_bad:
+            lacking = [_WENT_ON] * (not n_good) + [_ROLLED_BACK] * (not n_bad)
+            return (
+                f"{n_good} good and {n_bad} bad releases of {self.train.n_groups} groups to train "
+                f"on: both kinds must be there: have {' and '.join(lacking)} reviewed {_REVIEW}"
+            )
+        n_good, n_bad = _kinds(self.calibrate)
+        if not n_good or not n_bad or self.calibrate.n_groups < 2:
+            return (
+                f"{n_good} good and {n_bad} bad releases of {self.calibrate.n_groups} groups to "
+                "calibrate on: both kinds must be there, of two groups or more: name "
+                f"calibration_episodes, or have more of both reviewed, {_WENT_ON} and "
+                f"{_ROLLED_BACK} {_REVIEW}"
+            )
         return None
 
     def described(self) -> dict[str, Any]:
@@ -162,6 +169,11 @@ def _calibrated_on(settings: LoopSettings, trusted: Episodes) -> Episodes:
     return fixed
 
 
+def _kinds(episodes: Episodes) -> tuple[int, int]:
+    """Returns how many are good, and how many bad."""
+    return int((episodes.labels == GOOD).sum()), int((episodes.labels == BAD).sum())
+
+
 def _labelled(episodes: Episodes) -> Episodes:
     return episodes.select(episodes.labels != UNKNOWN)
 
@@ -171,10 +183,11 @@ def _names(episodes: Episodes) -> list[str]:
 
 
 def _described(episodes: Episodes) -> dict[str, Any]:
+    n_good, n_bad = _kinds(episodes)
     return {
         "fingerprint": episodes.fingerprint(),
         "n_releases": len(episodes),
         "n_groups": episodes.n_groups,
-        "n_good": int((episodes.labels == GOOD).sum()),
-        "n_bad": int((episodes.labels == BAD).sum()),
+        "n_good": n_good,
+        "n_bad": n_bad,
     }

@@ -22,19 +22,16 @@ from oumi_deploy.evaluation.metrics import told
 
 _PARTS = {"trusted": "trusted file", "new": "new, held out", "together": "what decides"}
 _HEAD = ("", "releases", "groups", "bad", "champion", "challenger", "gain", "lower bound", "recall")
-_SIDES = {
-    "train": "trained on",
-    "calibrate": "calibrated on",
-    "judge": "held out",
-    "trusted": "trusted file",
-}
+_SIDES = {"judge": "held out", "trusted": "trusted file"}
+_DONE = {"train": "trained on", "calibrate": "calibrated on", **_SIDES}
+_TO_DO = {"train": "to train on", "calibrate": "to calibrate on", **_SIDES}
 
 
 def describe(report: Mapping[str, Any]) -> str:
     """Returns what `learn`, `begin` or `go_back` did, to read."""
     lines = []
     if "exported" in report:
-        lines += [_exported(report["exported"]), _sides(report["data"])]
+        lines += [_exported(report["exported"]), _sides(report)]
     if "figures" in report:
         lines += ["", _table(report["figures"]), "", f"the log alone: {_log_alone(report)}"]
     waiting = report.get("waiting_for_review", {})
@@ -66,10 +63,11 @@ def _exported(exported: Mapping[str, Any]) -> str:
     )
 
 
-def _sides(data: Mapping[str, Any]) -> str:
+def _sides(report: Mapping[str, Any]) -> str:
+    names = _TO_DO if report["outcome"] == "skipped" else _DONE
     return "; ".join(
-        f"{name} {part['n_releases']} of {part['n_groups']} groups"
-        for name, part in ((_SIDES[side], data[side]) for side in _SIDES)
+        f"{name}: {part['n_releases']} releases in {part['n_groups']} groups"
+        for name, part in ((name, report["data"][side]) for side, name in names.items())
     )
 
 

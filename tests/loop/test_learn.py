@@ -270,3 +270,29 @@ def test_the_log_may_be_named_where_no_list_of_processes_shows_it(
     settings.write_text(settings.read_text().replace('"review", "pipeline"', '"review"'))
     assert main(["learn", "--loop", str(loop.path), "--json", *words]) == 0
     assert json.loads(capsys.readouterr().out)["exported"]["n_releases"] == 240
+
+
+def test_a_first_night_says_what_is_there_and_what_to_have_reviewed(
+    loop, make_log, make_release, capsys
+):
+    """Incidents tell of bad releases; with the sources of the recipe nobody tells of good ones."""
+    settings = loop.path / "loop.toml"
+    settings.write_text(settings.read_text().replace('"review", "pipeline"', '"incident"'))
+    entries = []
+    for number in range(240):
+        bad = number % 3 == 0
+        label = "incident bad" if bad else "pipeline good"
+        entries += make_release(number, bad, label=label)
+    words = ["learn", "--loop", str(loop.path), "--log", make_log(entries), "--dry-run"]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "have some that went on reviewed" in report["reason"]
+    assert "rolled back" not in report["reason"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    for side, name in (("train", "to train on"), ("judge", "held out"), ("trusted", "trusted")):
+        part = report["data"][side]
+        counted = f"{part['n_releases']} releases in {part['n_groups']} groups"
+        assert any(name in said and counted in said for said in shown.split("; "))
+    assert "trained on" not in shown
+    assert "calibrated on" not in shown
