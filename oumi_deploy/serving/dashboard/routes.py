@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
-from oumi_deploy.serving.dashboard.counting import Counting
+from oumi_deploy.serving.dashboard.counting import Counting, CountingCrowded
 from oumi_deploy.serving.dashboard.explaining import explain_latest
 from oumi_deploy.serving.dashboard.history import read_history
 from oumi_deploy.serving.dashboard.lines import (
@@ -118,13 +118,17 @@ def router(engine: Engine) -> APIRouter:
             return _unknown(rollout_id)
         return await asyncio.to_thread(explain_latest, course, engine.policies.current)
 
-    @paths.get("/v1/summary", responses=WITH_LOG)
-    async def summary(wanted: Annotated[Since, Query()]) -> Summary:
+    @paths.get("/v1/summary", response_model=Summary, responses=WITH_LOG)
+    async def summary(wanted: Annotated[Since, Query()]) -> Summary | JSONResponse:
         """Counts how rollouts ended: bad ones stopped and missed, good ones disturbed or not.
 
-        An outcome counts at once, a decision within a few seconds.
+        An outcome counts at once, a decision within a few seconds; both later where counting takes
+        long. Count from few times: what was not counted yet is refused where much is.
         """
-        endings = await counting.endings(wanted.since)
+        try:
+            endings = await counting.endings(wanted.since)
+        except CountingCrowded as crowded:
+            return JSONResponse({"error": str(crowded)}, 429, headers={"retry-after": "1"})
         return Summary(
             since=wanted.since,
             acted=tally(ending for ending in endings if not ending.shadow),

@@ -242,6 +242,38 @@ def test_a_count_that_failed_is_tried_again(serve, ask, monkeypatch):
     assert client.get("/v1/summary").json()["acted"]["unknown_rolled_back"] == 1
 
 
+def test_who_counts_from_ever_new_times_takes_no_place_of_decisions(serve, ask, monkeypatch):
+    monkeypatch.setattr(counting, "AT_ONCE", 0.3)
+    client, count = serve(), DecisionLog.endings
+    ask(client, 0.9)
+    client.get("/v1/summary")
+    monkeypatch.setattr(
+        DecisionLog, "endings", lambda log, since: time.sleep(0.3) or count(log, since)
+    )
+    with ThreadPoolExecutor(24) as tabs:
+        told = list(tabs.map(lambda n: client.get(f"/v1/summary?since={n + 1}"), range(24)))
+    refused = [answer for answer in told if answer.status_code == 429]
+    assert len(told) - len(refused) <= counting.MOST_COUNTS
+    assert all("ask again" in answer.json()["error"] for answer in refused)
+    # What was counted before is told meanwhile, without what came in since.
+    review = {"service": "shop", "label": "bad", "source": "review"}
+    assert client.post("/v1/outcomes", json=review).is_success
+    assert client.get("/v1/summary").json()["acted"]["unknown_rolled_back"] == 1
+
+
+def test_counting_from_several_times_takes_its_share_in_all(serve, ask, monkeypatch):
+    monkeypatch.setattr(counting, "AT_ONCE", 0.05)
+    client, count = serve(), DecisionLog.endings
+    ask(client, 0.9)
+    monkeypatch.setattr(
+        DecisionLog, "endings", lambda log, since: time.sleep(0.1) or count(log, since)
+    )
+    assert client.get("/v1/summary?since=1").is_success
+    assert client.get("/v1/summary?since=2").status_code == 429
+    monkeypatch.setattr(counting, "SHARE", 1000.0)
+    assert client.get("/v1/summary?since=2").is_success
+
+
 def test_in_shadow_mode_what_would_have_been_is_counted_apart(serve, ask):
     client = serve(shadow=True)
     ask(client, 0.9)

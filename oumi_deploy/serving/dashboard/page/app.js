@@ -81,8 +81,8 @@ function askFor(stage, service) {
 
 function askForTally() {
   const seconds = Number(element("window").value);
-  // From the whole minute on, so that all who look ask the same, and it is counted once.
-  const since = seconds ? Math.max(0, Math.floor(Date.now() / 60_000) * 60 - seconds) : 0;
+  // From the whole hour on, so that all who look ask the same for long, and it is counted once.
+  const since = seconds ? Math.max(0, Math.floor(Date.now() / 3_600_000) * 3600 - seconds) : 0;
   return ask(`/v1/summary?since=${since}`);
 }
 
