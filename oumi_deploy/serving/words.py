@@ -13,13 +13,14 @@
 # limitations under the License.
 """One sentence on a decision, for the person who is woken by it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
 from oumi_deploy.serving.log.entries import DecisionEntry
 from oumi_deploy.serving.observing import number_of
 
 _REASONS = {
-    "telemetry_missing": "no metric has a value in the last two observations",
     "out_of_range": "a metric lies outside of what the policy was trained on",
     "few_requests": "too few requests to tell",
     "doubt": "the policy is not sure enough",
@@ -49,11 +50,32 @@ def why(entry: DecisionEntry) -> str:
 
 
 def _told(reason: str, entry: DecisionEntry) -> str:
+    if reason == "telemetry_missing":
+        return _missing(entry)
     text = _REASONS.get(reason, reason)
     cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
     if reason != "held_for_culprit" or cause is None:
         return text
     return f"{text}, {cause['service']} {cause['version']}".rstrip()
+
+
+def _missing(entry: DecisionEntry) -> str:
+    """Says how telemetry is missing: there are no values, or what has some is too old."""
+    if not entry.observations:
+        return "nothing new was observed since the decision before"
+    if _has_values(entry.observations[-1]):
+        return "the newest observation is more than two intervals old"
+    return "no metric has a value in the last two observations"
+
+
+def _has_values(observation: Mapping[str, Any]) -> bool:
+    """Returns whether an observation tells how the new version fares."""
+    of_rollout = {*ROLLOUT_COLUMNS, "timestamp", "step", "planned_steps"}
+    return any(
+        isinstance(value, int | float)
+        for name, value in observation.items()
+        if name not in of_rollout and not name.startswith(CONTROL)
+    )
 
 
 def _summed_up(notes: Sequence[str]) -> str:

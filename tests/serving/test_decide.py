@@ -130,6 +130,18 @@ def test_a_newest_observation_that_is_too_old_is_missing_telemetry(serve, rows):
     late = said(130)
     assert (late["decision"], late["reasons"]) == ("PAUSE", ["telemetry_missing"])
     assert late["confidence"] == max(late["risk"], 1 - late["risk"])
+    assert "the newest observation is more than two intervals old" in late["message"]
+
+
+def test_missing_telemetry_is_told_as_what_it_is(serve, ask, rows):
+    client = serve(interval=60.0)
+    assert "no metric has a value in the last two" in ask(client, 0.1, None, None)["message"]
+    # Asked with nothing new, and again for the last time: when it was observed stays as it was.
+    stuck = {"service": "stuck", "observations": rows(0.1, age=130)}
+    for last in (False, True):
+        said = client.post("/v1/decide", json={**stuck, "last": last}).json()
+        assert said["reasons"][-1] == "telemetry_missing"
+        assert "no metric has a value" not in said["message"]
 
 
 @pytest.mark.parametrize("last", [False, True])

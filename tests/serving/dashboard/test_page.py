@@ -249,6 +249,20 @@ def test_a_rollout_says_what_its_telemetry_lacks(run, browse, write, entry):
     expect(page.locator(".notes li")).to_have_text(lacking)
 
 
+def test_a_caller_that_is_late_is_told_apart_from_metrics_that_are_missing(
+    run, browse, write, entry
+):
+    service = run()
+    missing = {"decision": "PAUSE", "reasons": ["telemetry_missing"]}
+    write(entry("late", **missing))
+    write(entry("mute", **missing, observations=[{"error_rate": None, "requests": 500.0}]))
+    page = browse(service.url)
+    expect(card(page, "late v1")).to_contain_text("more than two intervals old")
+    expect(card(page, "late v1")).to_contain_text("its clock and the service's agree")
+    expect(card(page, "mute v1")).to_contain_text("no metric has a value")
+    expect(card(page, "mute v1")).to_contain_text("See whether the new version runs")
+
+
 def test_the_page_asks_no_other_host(run, browse):
     service = run()
     service.ask("shop", 0.1, version="v1")

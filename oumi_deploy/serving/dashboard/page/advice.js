@@ -14,7 +14,7 @@
 // What a person can do about a rollout.
 
 import { make } from "./elements.js";
-import { isLeftOnHold } from "./words.js";
+import { isLeftOnHold, valued } from "./words.js";
 
 const TOOL = "in your rollout tool";
 const HELD = [
@@ -26,6 +26,8 @@ const HELD = [
   ["explored", `It would have been rolled back, and was held to learn what follows: abort it ${TOOL} if you can.`],
   ["false_alarm_bound", `The policy leans to a rollback and may not order one: look at it, and promote or abort it ${TOOL}.`],
 ];
+const LATE = "See that the caller sends what is newest, and that its clock and the service's agree. It is judged again once newer observations come in.";
+const OF_ROLLOUT = new Set(["requests", "canary_share", "n_pods"]);
 const ENDED = {
   deploying: `Nothing: it goes on. Abort it ${TOOL} if you know better.`,
   healthy: "Nothing, unless you know better: then enter the outcome.",
@@ -44,8 +46,14 @@ export function advice(rollout) {
   if (status !== "paused") return ENDED[status] ?? "";
   const cause = causeOf(rollout);
   if (cause) return ["Look first at ", linkTo(cause), ", the likelier cause. This one is judged by itself once that has gone back, or after a while."];
+  if (isLate(rollout)) return LATE;
   const found = HELD.find(([reason]) => latest.reasons.includes(reason));
   return found ? found[1] : `It is asked about again with the next observation. You can promote or abort it ${TOOL}.`;
+}
+
+/** Returns whether telemetry is missing although the newest observation has values: it is too old. */
+function isLate({ latest, metrics }) {
+  return latest.reasons.includes("telemetry_missing") && valued(metrics).some((name) => !OF_ROLLOUT.has(name));
 }
 
 /** Returns the rollout that one waits for, if any. */

@@ -15,10 +15,9 @@
 
 import { advice, causeOf } from "./advice.js";
 import { make, pairs, put } from "./elements.js";
-import { amount, decisionBadge, labelled, nameOf, percent, spoken, statusBadge, time } from "./words.js";
+import { amount, decisionBadge, labelled, nameOf, percent, spoken, statusBadge, time, valued } from "./words.js";
 
 const SHOWN_FIRST = ["error_rate", "latency", "memory_usage", "cpu_usage", "health_score"];
-const NO_METRIC = new Set(["timestamp", "step", "phase", "planned_steps"]);
 const SHORT = { error_rate: "errors", memory_usage: "memory", cpu_usage: "CPU", health_score: "health" };
 const METRICS_SHOWN = 4;
 const NOTES_SHOWN = 2;
@@ -45,8 +44,7 @@ export function renderCard(item, rollout, stage) {
 }
 
 function metricsOf(metrics) {
-  const isMetric = (name) => typeof metrics[name] === "number" && !NO_METRIC.has(name) && !name.startsWith("control_");
-  const names = Object.keys(metrics).filter(isMetric);
+  const names = valued(metrics);
   const first = SHOWN_FIRST.filter((name) => Object.hasOwn(metrics, name) || name === "error_rate");
   const shown = [...first, ...names.filter((name) => !first.includes(name))].slice(0, METRICS_SHOWN);
   const list = pairs(shown.map((name) => [SHORT[name] ?? spoken(name), valueOf(name, metrics)]));

@@ -92,6 +92,13 @@ export function clock(seconds) {
   return `${date}, ${at.toLocaleTimeString(undefined, { timeStyle: "short" })}`;
 }
 
+const NO_METRIC = new Set(["timestamp", "step", "phase", "planned_steps"]);
+
+/** Returns the metrics of an observation that have a value, other than those of the old version. */
+export function valued(observation) {
+  return Object.keys(observation).filter((name) => typeof observation[name] === "number" && !NO_METRIC.has(name) && !name.startsWith("control_"));
+}
+
 /** Returns whether a rollout was told to hold, and nobody asks about it any more. */
 export const isLeftOnHold = ({ status, latest }) => status === "undecided" && latest.answered === "PAUSE";
 
