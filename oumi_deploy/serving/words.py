@@ -23,7 +23,6 @@ from oumi_deploy.serving.observing import number_of
 _REASONS = {
     "out_of_range": "a metric lies outside of what the policy was trained on",
     "few_requests": "too few requests to tell",
-    "doubt": "the policy is not sure enough",
     "paused_too_long": "it has paused too long",
     "last_observation": "no later observation will come",
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
@@ -52,11 +51,23 @@ def why(entry: DecisionEntry) -> str:
 def _told(reason: str, entry: DecisionEntry) -> str:
     if reason == "telemetry_missing":
         return _missing(entry)
+    if reason == "doubt":
+        return _doubt(entry)
     text = _REASONS.get(reason, reason)
     cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
     if reason != "held_for_culprit" or cause is None:
         return text
     return f"{text}, {cause['service']} {cause['version']}".rstrip()
+
+
+def _doubt(entry: DecisionEntry) -> str:
+    """Says which decision would be wrong too often."""
+    if "false_alarm_bound" in entry.reasons:
+        return "the risk is above what is allowed for going on"
+    # As the policy prefers by itself: a tie goes on.
+    if entry.q_values["ROLLBACK"] > entry.q_values["CONTINUE"]:
+        return "the policy would rather roll back, but the risk is below what is asked for that"
+    return "the policy would rather wait, but the risk is above what is allowed"
 
 
 def _missing(entry: DecisionEntry) -> str:

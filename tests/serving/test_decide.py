@@ -23,6 +23,8 @@ import pytest
 
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.serving.app import create_app
 from oumi_deploy.serving.exploration import check_epsilon, choose, draw_for
 from oumi_deploy.serving.settings import ServiceSettings
@@ -131,6 +133,16 @@ def test_a_newest_observation_that_is_too_old_is_missing_telemetry(serve, rows):
     assert (late["decision"], late["reasons"]) == ("PAUSE", ["telemetry_missing"])
     assert late["confidence"] == max(late["risk"], 1 - late["risk"])
     assert "the newest observation is more than two intervals old" in late["message"]
+
+
+def test_doubt_says_which_decision_would_be_wrong_too_often(serve, policy, policy_file, ask):
+    doubtful = Calibration(0.0, 1.0, pauses=PauseRules(max_doubt=1e-6))
+    replace(policy, calibration=doubtful).save(policy_file)
+    client = serve()
+    good, bad = (ask(client, rate, rollout=str(rate)) for rate in (0.1, 0.9))
+    assert good["reasons"] == bad["reasons"] == ["doubt"]
+    assert "rather wait, but the risk is above" in good["message"]
+    assert "rather roll back, but the risk is below" in bad["message"]
 
 
 def test_missing_telemetry_is_told_as_what_it_is(serve, ask, rows):

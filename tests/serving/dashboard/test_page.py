@@ -249,6 +249,18 @@ def test_a_rollout_says_what_its_telemetry_lacks(run, browse, write, entry):
     expect(page.locator(".notes li")).to_have_text(lacking)
 
 
+def test_of_what_is_likely_bad_the_page_says_to_look_now(run, browse, write, entry):
+    service = run()
+    doubtful = {"decision": "PAUSE", "reasons": ["doubt"]}
+    q_values = {"CONTINUE": 0.0, "ROLLBACK": -1.0}
+    write(entry("high", **doubtful, risk=0.9, q_values=q_values))
+    write(entry("low", **doubtful, risk=0.6, q_values=q_values))
+    page = browse(service.url)
+    expect(card(page, "high v1")).to_contain_text("the risk is above what is allowed")
+    expect(card(page, "high v1")).to_contain_text("Look now")
+    expect(card(page, "low v1")).to_contain_text("The next observations may settle it")
+
+
 def test_a_caller_that_is_late_is_told_apart_from_metrics_that_are_missing(
     run, browse, write, entry
 ):

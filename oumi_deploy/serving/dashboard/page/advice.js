@@ -26,6 +26,9 @@ const HELD = [
   ["explored", `It would have been rolled back, and was held to learn what follows: abort it ${TOOL} if you can.`],
   ["false_alarm_bound", `The policy leans to a rollback and may not order one: look at it, and promote or abort it ${TOOL}.`],
 ];
+const LIKELY_BAD = 0.9;
+const UNSETTLED = new Set(["doubt", "out_of_range", "few_requests", "false_alarm_bound"]);
+const LOOK_NOW = `Look now, it is likely bad: abort it ${TOOL}, unless you know why it looks so.`;
 const LATE = "See that the caller sends what is newest, and that its clock and the service's agree. It is judged again once newer observations come in.";
 const OF_ROLLOUT = new Set(["requests", "canary_share", "n_pods"]);
 const ENDED = {
@@ -47,6 +50,7 @@ export function advice(rollout) {
   const cause = causeOf(rollout);
   if (cause) return ["Look first at ", linkTo(cause), ", the likelier cause. This one is judged by itself once that has gone back, or after a while."];
   if (isLate(rollout)) return LATE;
+  if (latest.risk >= LIKELY_BAD && latest.reasons.some((reason) => UNSETTLED.has(reason))) return LOOK_NOW;
   const found = HELD.find(([reason]) => latest.reasons.includes(reason));
   return found ? found[1] : `It is asked about again with the next observation. You can promote or abort it ${TOOL}.`;
 }
