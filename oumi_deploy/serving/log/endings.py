@@ -28,7 +28,7 @@ class Ending:
     Attributes:
         decision: The last decision on them.
         shadow: Whether it had no effect.
-        paused: Whether any decision on them was PAUSE.
+        paused: Whether any decision on them was PAUSE, however long ago.
         label: What they turned out to be, None where nobody knows.
         n: How many they are.
     """
@@ -53,6 +53,13 @@ def count_endings(connection: sa.Connection, since: float) -> list[Ending]:
         .group_by(decisions.c.rollout_key)
         .subquery()
     )
+    earlier = decisions.alias()
+    # Of a rollout that had begun by then, what disturbed it counts too.
+    was_paused_before = sa.exists().where(
+        earlier.c.rollout_key == made.c.rollout_key,
+        earlier.c.at < since,
+        earlier.c.decision == "PAUSE",
+    )
     told = _telling()
     was_rolled_back = sa.and_(decisions.c.decision == "ROLLBACK", sa.not_(decisions.c.shadow))
     counts = sa.or_(told.c.source == "review", sa.not_(was_rolled_back))
@@ -60,7 +67,7 @@ def count_endings(connection: sa.Connection, since: float) -> list[Ending]:
         sa.select(
             decisions.c.decision,
             decisions.c.shadow,
-            made.c.paused,
+            sa.case((made.c.paused == 1, 1), (was_paused_before, 1), else_=0).label("paused"),
             sa.case((counts, told.c.label)).label("label"),
         )
         .join_from(made, decisions, decisions.c.seq == made.c.seq)

@@ -144,6 +144,8 @@ def test_endings_tell_the_last_decision_since_a_time_and_what_was_said(
     asyncio.run(log.record_outcome(outcome(name=held.name, label="bad")))
     asyncio.run(log.record_outcome(outcome(name=held.name, label=None)))
     assert log.endings(15.0) == [Ending("CONTINUE", True, True, "bad", 1)]
+    # It was held before that time, and yet not undisturbed.
+    assert log.endings(25.0) == [Ending("CONTINUE", True, True, "bad", 1)]
     assert sorted(ending.decision for ending in log.endings(0)) == ["CONTINUE", "ROLLBACK"]
 
 
