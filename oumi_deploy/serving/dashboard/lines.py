@@ -79,12 +79,17 @@ def status_of(latest: DecisionEntry, label: str | None, is_quiet: bool) -> Statu
     if latest.decision == "ROLLBACK" and not latest.shadow:
         return "rolled_back"
     if label is not None:
-        return "healthy" if label == "good" else "failed"
+        return "healthy" if label == "good" else _bad(latest.answered)
     if latest.last:
         return "healthy" if latest.answered == "CONTINUE" and not latest.shadow else "undecided"
     if is_quiet:
         return "undecided"
     return "paused" if latest.answered == "PAUSE" else "deploying"
+
+
+def _bad(answered: str) -> Status:
+    # Whoever holds a release may have ended it by hand, and keeps it from going on at least.
+    return "held" if answered == "PAUSE" else "failed"
 
 
 def decision_line(entry: DecisionEntry) -> DecisionLine:
@@ -129,6 +134,9 @@ def rollout_course(course: Course, now: float, interval: float) -> RolloutCourse
     )
 
 
+_BAD = {"ROLLBACK": "bad_stopped", "PAUSE": "bad_held", "CONTINUE": "bad_missed"}
+
+
 def tally(endings: Iterable[Ending]) -> Tally:
     """Counts how rollouts ended."""
     counts = Counter[str]()
@@ -140,7 +148,7 @@ def tally(endings: Iterable[Ending]) -> Tally:
 def _kind(ending: Ending) -> str:
     is_rolled_back = ending.decision == "ROLLBACK"
     if ending.label == "bad":
-        return "bad_stopped" if is_rolled_back else "bad_missed"
+        return _BAD[ending.decision]
     if ending.label is None:
         return "unknown_rolled_back" if is_rolled_back else "unknown_went_on"
     if is_rolled_back:

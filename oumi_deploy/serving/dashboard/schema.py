@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-Status = Literal["deploying", "paused", "healthy", "rolled_back", "failed", "undecided"]
+Status = Literal["deploying", "paused", "healthy", "rolled_back", "failed", "held", "undecided"]
 Label = Literal["good", "bad"]
 
 
@@ -71,7 +71,8 @@ class RolloutLine(BaseModel):
         description="deploying: asked about lately, to go on; paused: likewise, to hold; "
         "rolled_back: the last answer was ROLLBACK, and meant; healthy: labelled good, or "
         "its last observation was answered CONTINUE; failed: went on, and is labelled bad; "
-        "undecided: not asked about any more, and nobody said how it ended."
+        "held: labelled bad, and the last answer was PAUSE; undecided: not asked about any more, "
+        "and nobody said how it ended."
     )
     label: Label | None = Field(
         description="What the release turned out to be; null where nobody knows."
@@ -121,9 +122,10 @@ class Tally(BaseModel):
     """How many rollouts ended how. Of a label that nobody knows, nothing is guessed."""
 
     bad_stopped: int = Field(description="Labelled bad; ROLLBACK came last.")
+    bad_held: int = Field(description="Labelled bad; PAUSE came last.")
     bad_missed: int = Field(description="Labelled bad, and went on.")
     good_rolled_back: int = Field(description="Labelled good; ROLLBACK came last.")
-    good_paused: int = Field(description="Labelled good, went on, and was held on the way.")
+    good_paused: int = Field(description="Labelled good, held at some time, and not rolled back.")
     good_undisturbed: int = Field(description="Labelled good, and was only told to go on.")
     unknown_rolled_back: int = Field(description="Without a label; ROLLBACK came last.")
     unknown_went_on: int = Field(description="Without a label; any other rollout.")

@@ -73,6 +73,9 @@ def entry(**changes: Any) -> DecisionEntry:
         (entry(decision="ROLLBACK"), "good", True, "rolled_back"),
         (entry(), "good", True, "healthy"),
         (entry(), "bad", True, "failed"),
+        (entry(decision="PAUSE"), "bad", True, "held"),
+        (entry(decision="PAUSE"), "good", True, "healthy"),
+        (entry(decision="PAUSE", answered="CONTINUE", shadow=True), "bad", True, "failed"),
         (entry(decision="ROLLBACK", answered="CONTINUE", shadow=True), None, False, "deploying"),
         (entry(decision="ROLLBACK", answered="CONTINUE", shadow=True), "bad", True, "failed"),
         (entry(last=True, shadow=True), None, False, "undecided"),
@@ -105,6 +108,15 @@ def test_good_releases_are_disturbed_by_a_rollback_or_a_pause():
     )
     assert (counts.good_rolled_back, counts.good_paused, counts.good_undisturbed) == (3, 5, 7)
     assert (counts.bad_stopped, counts.bad_missed) == (0, 11)
+
+
+def test_a_bad_release_that_was_held_at_the_end_did_not_go_on(serve, ask):
+    client = serve()
+    assert ask(client, 0.1, None, None)["decision"] == "PAUSE"
+    review = {"service": "shop", "label": "bad", "source": "review"}
+    assert client.post("/v1/outcomes", json=review).is_success
+    acted = client.get("/v1/summary").json()["acted"]
+    assert (acted["bad_held"], acted["bad_missed"], acted["bad_stopped"]) == (1, 0, 0)
 
 
 def test_rollouts_stand_with_their_latest_decision_and_newest_metrics(serve, ask):

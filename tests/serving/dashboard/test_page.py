@@ -106,6 +106,18 @@ def test_a_person_enters_what_became_of_a_release(run, browse):
     assert {line["source"] for line in told} == {"review"}
 
 
+def test_a_release_that_was_held_and_was_bad_is_not_said_to_have_gone_on(run, browse):
+    service = run()
+    service.ask("mail", None, None, version="v1")
+    page = browse(service.url)
+    page.get_by_role("link", name="mail v1").click()
+    enter(page, "bad")
+    expect(page.locator(".standing")).to_contain_text("Held, and was bad")
+    expect(page.locator("#rollout .advice")).to_contain_text("abort it in your rollout tool if it")
+    page.get_by_role("link", name="All releases").click()
+    expect(page.locator("#tally")).to_contain_text("1 of 1bad releases held at the end")
+
+
 def test_what_is_being_typed_outlives_a_refresh(run, browse):
     service = run()
     service.ask("shop", 0.1, version="v1")

@@ -35,6 +35,7 @@ const ENDED = {
   deploying: `Nothing: it goes on. Abort it ${TOOL} if you know better.`,
   healthy: "Nothing, unless you know better: then enter the outcome.",
   failed: `It went on, and was bad: take it back ${TOOL} if it still runs.`,
+  held: `It was held, and was bad: abort it ${TOOL} if it still waits.`,
   undecided: "Nobody asks about it any more. If you know what became of it, enter the outcome.",
 };
 const REVIEW = "It was told to go back: see that it did. Then enter what it was; only a person's review labels it.";

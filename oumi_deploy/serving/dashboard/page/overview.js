@@ -125,14 +125,15 @@ export function showTally({ acted, shadow }) {
 }
 
 function figures(tally, rolledBack, stopped) {
-  const nBad = tally.bad_stopped + tally.bad_missed;
+  const nBad = tally.bad_stopped + tally.bad_held + tally.bad_missed;
   const nGood = tally.good_rolled_back + tally.good_paused + tally.good_undisturbed;
   const nUnknown = tally.unknown_rolled_back + tally.unknown_went_on;
   const figure = (value, what) => make("li", {}, make("b", {}, value), make("span", {}, what));
   const of = (n, all, kind) => (all ? `${n} of ${all}` : `no ${kind} yet`);
   return make("ul", { class: "key" },
     figure(of(tally.bad_stopped, nBad, "bad one"), `bad releases ${stopped}`),
+    figure(of(tally.bad_held, nBad, "bad one"), "bad releases held at the end"),
     figure(of(tally.good_rolled_back, nGood, "good one"), `good releases ${rolledBack}`),
-    figure(of(tally.good_paused, nGood, "good one"), "good releases held on the way"),
+    figure(of(tally.good_paused, nGood, "good one"), "good releases held at some time"),
     figure(String(nUnknown), `outcome unknown, ${tally.unknown_rolled_back} of them ${rolledBack}`));
 }

@@ -21,6 +21,7 @@ const STATUS = {
   healthy: "Healthy",
   rolled_back: "Rolled back",
   failed: "Went on, and was bad",
+  held: "Held, and was bad",
   undecided: "Undecided",
 };
 const SHARES = new Set(["error_rate", "health_score", "memory_usage", "cpu_usage", "canary_share"]);
