@@ -13,22 +13,27 @@
 # limitations under the License.
 """Why the policy decided as it did, reckoned again from what the log holds."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from oumi_deploy.policy.explain import explain
 from oumi_deploy.serving.dashboard.schema import Explained
-from oumi_deploy.serving.log.overview import Course
+from oumi_deploy.serving.log.entries import DecisionEntry
 from oumi_deploy.serving.policies import Versioned
 
 
-def explain_latest(course: Course, current: Versioned) -> Explained:
-    """Explains the latest decision on a rollout by itself, whatever others are under way.
+def explain_decision(
+    decision: DecisionEntry, observations: Sequence[Mapping[str, Any]], current: Versioned
+) -> Explained:
+    """Explains a decision on a rollout by itself, whatever others are under way.
 
     Args:
-        course: All that is known of the rollout.
+        decision: The decision.
+        observations: All that it rests on, oldest first.
         current: The policy in use; no other one is at hand.
     """
-    latest = course.standing.latest
-    if latest.policy_version != current.version:
-        problem = f"policy {latest.policy_version} decided it, and is not in use any more"
-        return Explained(decision_id=latest.id, explanation=None, problem=problem)
-    found = explain(current.policy, course.observations, last=latest.last)
-    return Explained(decision_id=latest.id, explanation=found.as_dict(), problem=None)
+    if decision.policy_version != current.version:
+        problem = f"policy {decision.policy_version} decided it, and is not in use any more"
+        return Explained(decision_id=decision.id, explanation=None, problem=problem)
+    found = explain(current.policy, observations, last=decision.last)
+    return Explained(decision_id=decision.id, explanation=found.as_dict(), problem=None)

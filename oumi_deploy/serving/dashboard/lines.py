@@ -15,7 +15,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from oumi_deploy.episodes.times import iso_seconds
@@ -116,6 +116,12 @@ def decision_line(entry: DecisionEntry) -> DecisionLine:
     )
 
 
+def _earlier_line(entry: DecisionEntry) -> DecisionLine:
+    # Of up to a thousand they would be megabytes.
+    line = decision_line(replace(entry, notes=None))
+    return line.model_copy(update={"suspects": []})
+
+
 def _identified(suspect: Mapping[str, Any]) -> dict[str, Any]:
     name = RolloutName(**{field.name: suspect[field.name] for field in fields(RolloutName)})
     return {"id": rollout_key(name), **suspect}
@@ -123,9 +129,10 @@ def _identified(suspect: Mapping[str, Any]) -> dict[str, Any]:
 
 def rollout_course(course: Course, now: float, interval: float) -> RolloutCourse:
     """Returns all that is shown of a rollout, see `rollout_line`."""
+    latest = [decision_line(entry) for entry in course.decisions[-1:]]
     return RolloutCourse(
         rollout=rollout_line(course.standing, now, interval),
-        decisions=[decision_line(entry) for entry in course.decisions],
+        decisions=[*map(_earlier_line, course.decisions[:-1]), *latest],
         observations=[_with_seconds(observation) for observation in course.observations],
         outcomes=[
             OutcomeLine(at=o.at, source=o.source, label=o.label, by=o.by, note=o.note)

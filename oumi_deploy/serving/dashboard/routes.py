@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
 from oumi_deploy.serving.dashboard.counting import Counting, CountingCrowded
-from oumi_deploy.serving.dashboard.explaining import explain_latest
+from oumi_deploy.serving.dashboard.explaining import explain_decision
 from oumi_deploy.serving.dashboard.history import read_history
 from oumi_deploy.serving.dashboard.lines import (
     LEFT_FOR,
@@ -113,10 +113,10 @@ def router(engine: Engine) -> APIRouter:
     )
     async def explanation(rollout_id: RolloutId) -> Explained | JSONResponse:
         """Says which metrics moved the latest decision on a rollout, and what would turn it."""
-        course = await asyncio.to_thread(engine.log.course, rollout_id)
-        if course is None:
+        grounds = await asyncio.to_thread(engine.log.grounds, rollout_id)
+        if grounds is None:
             return _unknown(rollout_id)
-        return await asyncio.to_thread(explain_latest, course, engine.policies.current)
+        return await asyncio.to_thread(explain_decision, *grounds, engine.policies.current)
 
     @paths.get("/v1/summary", response_model=Summary, responses=WITH_LOG)
     async def summary(wanted: Annotated[Since, Query()]) -> Summary | JSONResponse:

@@ -42,10 +42,11 @@ class DecisionLine(BaseModel):
     n_inputs: int = Field(description="How many observations it rests on.")
     suspects: list[dict[str, Any]] = Field(
         description="The rollouts side by side, the likeliest cause first, each with its `id`; "
-        "empty where none were compared."
+        "empty where none were compared, and of earlier decisions on a rollout."
     )
     notes: list[str] = Field(
-        description="What the telemetry lacks that the service collected, and why."
+        description="What the telemetry lacks that the service collected, and why; empty of "
+        "earlier decisions on a rollout."
     )
 
 

@@ -165,6 +165,21 @@ def find_course(connection: sa.Connection, key: str) -> Course | None:
     return Course(standings[0], made[::-1], observations)
 
 
+def find_grounds(
+    connection: sa.Connection, key: str
+) -> tuple[DecisionEntry, list[dict[str, Any]]] | None:
+    """Returns the latest decision on a rollout, and all observations that it rests on.
+
+    They come oldest first. None where no decision on it is logged.
+    """
+    is_mine = decisions.c.rollout_key == key
+    newest = named(decisions).where(is_mine).order_by(decisions.c.seq.desc()).limit(1)
+    row = connection.execute(newest).mappings().first()
+    if row is None:
+        return None
+    return entry_of(DecisionEntry, row), find_inputs(connection, row["id"])
+
+
 def _latest() -> sa.Select[Any]:
     """Selects decisions, with what there is of their rollouts beside each."""
     return named(decisions).add_columns(_COUNT.label("n_decisions"), _FIRST.label("began"))

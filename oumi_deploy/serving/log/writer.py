@@ -193,6 +193,11 @@ class DecisionLog:
         with reading(self._engine) as connection:
             return overview.find_course(connection, key)
 
+    def grounds(self, key: str) -> tuple[DecisionEntry, list[dict[str, Any]]] | None:
+        """Returns the latest decision on a rollout and its inputs, see `find_grounds`."""
+        with reading(self._engine) as connection:
+            return overview.find_grounds(connection, key)
+
     def endings(self, since: float) -> list[Ending]:
         """Returns how rollouts ended, see `count_endings`."""
         with reading(self._engine) as connection:

@@ -113,6 +113,7 @@ def test_a_standing_tells_the_newest_input_also_where_a_question_brought_none(
     assert course.standing == standing
     assert list(course.decisions) == [first, again]
     assert list(course.observations) == first.observations
+    assert log.grounds(standing.key) == (again, first.observations)
 
 
 def test_of_a_long_rollout_the_newest_decisions_are_returned(
@@ -130,6 +131,7 @@ def test_what_was_never_decided_on_has_no_course(log: DecisionLog, outcome: Outc
     told = outcome()
     asyncio.run(log.record_outcome(told))
     assert log.course(rollout_key(told.name)) is None
+    assert log.grounds(rollout_key(told.name)) is None
     assert log.standings(EVERYTHING, None, 10) == Standings([], None, None)
     assert log.endings(0) == []
 
