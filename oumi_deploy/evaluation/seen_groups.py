@@ -50,5 +50,14 @@ def of_seen_groups(training_data: Mapping[str, Any], episodes: Episodes) -> np.n
     return np.array([g is not None and _digest(g) in seen for g in episodes.groups], dtype=bool)
 
 
+def without_digests(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what is said of a data set without the digests of its groups: no person reads them.
+
+    Args:
+        about: What a policy file says of its training split, or of what it was calibrated on.
+    """
+    return {name: told for name, told in about.items() if name != "group_digests"}
+
+
 def _digest(group: str) -> str:
     return sha256(str(group).encode()).hexdigest()[:12]

@@ -34,7 +34,6 @@ is None; `low` and `high` are the ends of its 95 % interval from resampling grou
 - `warnings`: sentences on where the policy must not be trusted, see `trust`.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +51,7 @@ from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay,
 from oumi_deploy.evaluation.report.trust import WITHOUT_PAUSES, what_speaks_against
 from oumi_deploy.evaluation.report.worst import worst_decisions
 from oumi_deploy.evaluation.scoring import Scores, score
-from oumi_deploy.evaluation.seen_groups import of_seen_groups
+from oumi_deploy.evaluation.seen_groups import of_seen_groups, without_digests
 from oumi_deploy.policy.answers import Answers
 from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.policy.policy import DeploymentPolicy
@@ -157,22 +156,18 @@ def _compare(
 
 
 def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
-    calibration = None if policy.calibration is None else policy.calibration.as_dict()
+    calibration = policy.calibration
     if calibration is not None:
-        calibration["fitted_on"] = _without_digests(calibration["fitted_on"])
+        calibration = replace(calibration, fitted_on=without_digests(calibration.fitted_on))
     return {
         "kind": policy.q_function.as_dict()["kind"],
         "form": policy.form,
         "state": list(policy.encoder.names),
         "rewards": policy.rewards.as_dict(),
         "discount": policy.discount,
-        "training_data": _without_digests(policy.training_data),
-        "calibration": calibration,
+        "training_data": without_digests(policy.training_data),
+        "calibration": None if calibration is None else calibration.as_dict(),
     }
-
-
-def _without_digests(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in about.items() if k != "group_digests"}
 
 
 def _is_calibrated_on(policy: DeploymentPolicy, episodes: Episodes) -> bool:

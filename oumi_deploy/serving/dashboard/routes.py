@@ -15,12 +15,14 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from oumi_deploy.evaluation.seen_groups import without_digests
 from oumi_deploy.serving.api import REFUSALS, WITH_LOG, Seconds
 from oumi_deploy.serving.dashboard.counting import Counting, CountingCrowded
 from oumi_deploy.serving.dashboard.explaining import explain_decision
@@ -155,9 +157,8 @@ def _policy_state(
     current, log = engine.policies.current, engine.log.state()
     policy = current.policy
     assert policy.calibration is not None, "the service takes calibrated policies only"
-    calibration = policy.calibration.as_dict()
-    # Up to 20,000 groups, which nobody reads here.
-    calibration["fitted_on"].pop("group_digests", None)
+    # Left out before all is copied: there are up to 20,000, and decisions wait meanwhile.
+    fitted_on = without_digests(policy.calibration.fitted_on)
     return PolicyState(
         version=current.version,
         file=engine.policies.path.name,
@@ -165,7 +166,7 @@ def _policy_state(
         form=policy.form,
         metrics=list(policy.encoder.metrics),
         trained_on={k: policy.training_data[k] for k in _TOLD if k in policy.training_data},
-        calibration=calibration,
+        calibration=replace(policy.calibration, fitted_on=fitted_on).as_dict(),
         shadow=engine.settings.shadow,
         explore=engine.settings.explore,
         log_error=log["error"],

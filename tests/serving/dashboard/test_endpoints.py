@@ -305,12 +305,15 @@ def test_the_policy_is_told_with_its_history_newest_first(serve, policy_file):
     assert told["calibration"]["slope"] == 1.0
 
 
-def test_the_page_need_not_load_the_groups_that_a_policy_was_calibrated_on(
-    serve, policy, policy_file
+def test_the_groups_that_a_policy_was_calibrated_on_are_neither_told_nor_copied(
+    serve, policy, policy_file, monkeypatch
 ):
     fitted = Calibration(0.0, 1.0, fitted_on={"n_groups": 1, "group_digests": ["a" * 12]})
     replace(policy, calibration=fitted).save(policy_file)
-    assert serve().get("/v1/policy").json()["calibration"]["fitted_on"] == {"n_groups": 1}
+    client, copied, copy = serve(), [], Calibration.as_dict
+    monkeypatch.setattr(Calibration, "as_dict", lambda c: copied.append(c.fitted_on) or copy(c))
+    assert client.get("/v1/policy").json()["calibration"]["fitted_on"] == {"n_groups": 1}
+    assert copied == [{"n_groups": 1}]
 
 
 @pytest.mark.parametrize("broken", [b'{"event": "begun"}\nno json\n', b"[1]\n", b"\xff\xfe"])
