@@ -22,7 +22,7 @@ goes, and those that may only have been dragged down wait.
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf, isnan, log, nan
+from math import inf, isnan, log
 
 from oumi_deploy.policy.candidates import Candidate
 
@@ -102,10 +102,10 @@ def judge_window(
         cause = next((s for s in likelier if _can_have_caused(s, candidate)), None)
         if cause is not None:
             held[candidate.name] = cause.name
-    first = min((c.onset for c in window if c.onset is not None), default=nan)
+    onsets = sorted(c.onset for c in window if c.onset is not None)
 
     def say(suspect: Candidate) -> str:
-        parts = [*_signs(suspect, window, calls, first), *_wait(suspect, held, hold_limit)]
+        parts = [*_signs(suspect, window, calls, onsets), *_wait(suspect, held, hold_limit)]
         return f"{suspect.service}: {'; '.join(parts)}"
 
     ranking = [Suspect(s.name, scores[s.name], partial(say, s)) for s in order]
@@ -154,7 +154,10 @@ def _called(
 
 
 def _signs(
-    candidate: Candidate, window: Sequence[Candidate], calls: Calls | None, first: float
+    candidate: Candidate,
+    window: Sequence[Candidate],
+    calls: Calls | None,
+    onsets: Sequence[float],
 ) -> Iterator[str]:
     yield f"risk {candidate.risk:.0%}"
     if isnan(candidate.errors):
@@ -165,10 +168,20 @@ def _signs(
         yield "its old version does well beside it"
     called = _called(candidate, window, calls)
     if called is not None:
-        yield f"it calls {called.service}, which failed before"
+        when = "at the same time" if called.onset == candidate.onset else "before"
+        yield f"it calls {called.service}, which failed {when}"
     if candidate.onset is not None:
-        after = round((candidate.onset - first) / 60)
-        yield "it failed first" if not after else f"it failed {after} min after the first"
+        yield _place_of(candidate.onset, onsets)
+
+
+def _place_of(onset: float, onsets: Sequence[float]) -> str:
+    """Says how soon one failed among those that did, whose onsets are sorted."""
+    after = onset - onsets[0]
+    if after == 0:
+        return "it failed first" if onsets.count(onset) == 1 else "it was among the first to fail"
+    if after < 60:
+        return "it failed within a minute of the first"
+    return f"it failed {round(after / 60)} min after the first"
 
 
 def _wait(candidate: Candidate, held: Mapping[Hashable, Hashable], limit: int) -> Iterator[str]:

@@ -121,6 +121,25 @@ def test_who_reads_a_suspect_learns_how_long_it_waits_and_who_has_gone_back():
     assert said(10)[1].endswith("; it has waited for 10 observations, and may no longer")
 
 
+def test_one_alone_failed_first():
+    def said(*onsets):
+        window = [
+            replace(CULPRIT, name=n, service=f"s{n}", onset=onset) for n, onset in enumerate(onsets)
+        ]
+        ranking = judge_window(window, {"s1": ["s0"]}).ranking
+        return [s.sentence for s in sorted(ranking, key=lambda suspect: suspect.name)]
+
+    first, caller, later = said(300.0, 302.0, 420.0)
+    assert first.endswith("; it failed first")
+    assert caller.endswith(
+        "it calls s0, which failed before; it failed within a minute of the first"
+    )
+    assert later.endswith("; it failed 2 min after the first")
+    together = said(300.0, 300.0)
+    assert all(sentence.endswith("; it was among the first to fail") for sentence in together)
+    assert "which failed at the same time" in together[1]
+
+
 def test_two_that_look_worse_than_each_other_in_turns_wait_no_longer_than_any():
     # Asked about one after the other, as both recover: each time the other looks worse.
     window = {name: replace(DRAGGED, name=name, service=name) for name in ("cart", "checkout")}
