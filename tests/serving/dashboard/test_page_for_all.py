@@ -180,5 +180,7 @@ def assert_fits(page, width: int, scheme: str) -> None:
     card(page, "shop").get_by_role("link").click()
     expect(page.locator("svg").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator(".box")
+    assert box.evaluate("(box) => box.scrollWidth - box.clientWidth") == 0
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (min(map(int, re.findall(r"\d+", paper))) > 127) == (scheme == "light")
