@@ -37,6 +37,7 @@ from oumi_deploy.serving.recall import Recall
 from oumi_deploy.serving.schema import Answer, Ask, Named, Noted, Outcome
 from oumi_deploy.serving.settings import Face, ServiceSettings
 from oumi_deploy.serving.sources import Source
+from oumi_deploy.serving.stated import as_stated, shares_before
 from oumi_deploy.serving.together import Windows
 from oumi_deploy.serving.verdict import TELEMETRY_UNAVAILABLE, confidence_of, held_back
 from oumi_deploy.serving.words import message
@@ -79,7 +80,10 @@ class Engine:
         await self.recall.once()
         question = Question(ask, face, name_of(ask), self.policies.current, time.time())
         seen = await self._observer.see(question)
-        held, kept = self.held.bring_up_to(question.name, question.policy, seen.observations)
+        before = await shares_before(question.name, self.held, self.log, seen.observations)
+        observations, shares = as_stated(seen.observations, before, ask)
+        held, kept = self.held.bring_up_to(question.name, question.policy, observations)
+        held.shares = shares
         decision = held_back(held.rollout.decide(last=ask.last), seen.holds)
         entry = self._entry(question, held, kept, decision, seen)
         entry = self.windows.settle(entry, held.observations)

@@ -13,8 +13,9 @@
 # limitations under the License.
 """Rollouts under way, held in memory so that an observation is read once.
 
-Callers send all of a rollout every time, so nothing here must survive a restart: what is not held
-is read again.
+Callers send all of a rollout every time, so what is not held is read again. The shares of traffic
+that they stated on the way they do not send again: after a restart the log knows them, see
+`stated.shares_before`.
 """
 
 import hashlib
@@ -45,6 +46,7 @@ class Held:
         n_decided: Observations that it rests on.
         n_canary: Canary observations that were read.
         n_values: Values in all that was read.
+        shares: Shares of the traffic that a caller stated, see `stated.Shares`.
     """
 
     version: str
@@ -55,6 +57,7 @@ class Held:
     n_decided: int = 0
     n_canary: int = 0
     n_values: int = 0
+    shares: Mapping[tuple[int, Any], float] = field(default_factory=dict)
 
     def read(self, observations: Sequence[Mapping[str, Any]]) -> None:
         """Takes in the next observations.
@@ -85,6 +88,11 @@ class HeldRollouts:
         """Returns what was read of a rollout, oldest first."""
         held = self._held.get(name)
         return [] if held is None else list(held.observations)
+
+    def shares_of(self, name: RolloutName) -> Mapping[tuple[int, Any], float] | None:
+        """Returns the shares that were stated of a rollout, None where it is not held."""
+        held = self._held.get(name)
+        return None if held is None else held.shares
 
     def bring_up_to(
         self, name: RolloutName, policy: Versioned, observations: Sequence[Mapping[str, Any]]

@@ -17,7 +17,7 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from oumi_deploy.errors import DeployError
@@ -30,7 +30,6 @@ from oumi_deploy.serving.policies import Versioned
 from oumi_deploy.serving.schema import Ask
 from oumi_deploy.serving.settings import Face
 from oumi_deploy.serving.sources import Source, SourceAway, since
-from oumi_deploy.serving.stated import as_stated
 from oumi_deploy.serving.verdict import TELEMETRY_MISSING, TELEMETRY_UNAVAILABLE
 
 Observations = Sequence[Mapping[str, Any]]
@@ -102,9 +101,7 @@ class Observer:
             DeployError: If there is nothing to look at, or a time or phase is none.
         """
         sent = question.ask.observations
-        seen = await self._collect(question) if sent is None else self._look_at(sent, question)
-        before = self._held.observations_of(question.name)
-        return replace(seen, observations=as_stated(seen.observations, before, question.ask))
+        return await self._collect(question) if sent is None else self._look_at(sent, question)
 
     def _look_at(self, sent: Observations, question: Question) -> Seen:
         observations = with_a_first(sent, question.at)

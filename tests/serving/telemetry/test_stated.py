@@ -197,3 +197,38 @@ def test_a_share_that_was_stated_stays_with_its_observation(measured):
     assert shares(client, newest) == [0.1, 0.25, 0.25]
     logged = client.get("/v1/decisions").json()["decisions"][0]
     assert (logged["id"], logged["kept"]) == (newest["id"], 2)
+
+
+def test_a_share_that_was_stated_outlasts_questions_that_do_not_state_it(measured):
+    start, ask = measured
+    client = start(0.09, 0.11, 0.27)
+    ask(client, 1, canary_share=0.1)
+    assert shares(client, ask(client, 2)) == [0.1, 0.11]
+    assert shares(client, ask(client, 3, last=True)) == [0.1, 0.11, 0.27]
+    assert shares(client, ask(client, 3, canary_share=0.25)) == [0.1, 0.11, 0.25]
+
+
+def test_a_share_that_was_stated_outlasts_a_restart(measured):
+    start, ask = measured
+    for minutes, stated in ((1, {"canary_share": 0.1}), (2, {"canary_share": 0.25}), (3, {})):
+        said = ask(start(0.09, 0.11, 0.27), minutes, **stated)
+    client = start(0.09, 0.11, 0.27)
+    assert shares(client, said) == [0.1, 0.25, 0.27]
+    again = ask(client, 3)
+    assert again["id"] == said["id"], "the same question again is the same decision"
+    assert shares(client, ask(client, 3, canary_share=0.5)) == [0.1, 0.25, 0.5]
+
+
+def test_a_share_that_nobody_stated_may_be_sent_anew(planned, rows):
+    seen = [{**row, "canary_share": 0.1} for row in rows(FINE, FINE)]
+    send(planned, seen[:1])
+    said = send(planned, [{**seen[0], "canary_share": 0.2}, seen[1]], canary_share=0.3)
+    assert shares(planned, said) == [0.2, 0.3]
+
+
+def test_a_share_that_was_stated_outlasts_a_look_that_sees_less(planned, rows):
+    seen = rows(FINE, FINE, FINE)
+    send(planned, seen[:2], canary_share=0.2)
+    send(planned, seen[:1])
+    said = send(planned, seen)
+    assert [o.get("canary_share") for o in inputs(planned, said)] == [None, 0.2, None]
