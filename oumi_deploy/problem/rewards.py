@@ -84,6 +84,11 @@ class Rewards:
             ]
         )
 
+    def break_even(self) -> float:
+        """Returns the probability of "bad", 0..1, above which a rollback at the end pays."""
+        (kept, disturbed), (missed, caught) = self.table()
+        return float((kept - disturbed) / (kept - disturbed + caught - missed))
+
     def as_dict(self) -> dict[str, float]:
         """Returns the rewards by name."""
         return asdict(self)

@@ -39,7 +39,12 @@ from oumi_deploy.serving.settings import Face, ServiceSettings
 from oumi_deploy.serving.sources import Source
 from oumi_deploy.serving.stated import as_stated, shares_before
 from oumi_deploy.serving.together import Windows
-from oumi_deploy.serving.verdict import TELEMETRY_UNAVAILABLE, confidence_of, held_back
+from oumi_deploy.serving.verdict import (
+    TELEMETRY_UNAVAILABLE,
+    confidence_of,
+    held_back,
+    not_promoted,
+)
 from oumi_deploy.serving.words import message
 
 _log = logging.getLogger(__name__)
@@ -86,6 +91,7 @@ class Engine:
         held.shares = shares
         decision = held_back(held.rollout.decide(last=ask.last), seen.holds)
         entry = self._entry(question, held, kept, decision, seen)
+        entry = not_promoted(entry, question.policy.policy.rewards)
         entry = self.windows.settle(entry, held.observations)
         reply = await self._log(question, held, entry)
         self.monitoring.seconds.observe(time.perf_counter() - started)

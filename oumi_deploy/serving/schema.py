@@ -73,7 +73,8 @@ class Ask(Named):
     )
     last: bool = Field(
         default=False,
-        description="Whether no later observation will come: as many were planned as there are.",
+        description="Whether no later observation will come: as many were planned as there are. "
+        "A CONTINUE would promote then, and is a PAUSE where the risk is too high for that.",
     )
     default: Word = Field(default="CONTINUE", description="What a service in shadow mode answers.")
     explain: bool = Field(

@@ -18,12 +18,17 @@ from dataclasses import replace
 
 from oumi_deploy.policy.pauses import PAUSE
 from oumi_deploy.policy.rollout import Decision
+from oumi_deploy.problem.rewards import Rewards
+from oumi_deploy.serving.log.entries import DecisionEntry
 
 TELEMETRY_MISSING = "telemetry_missing"
 """The newest observation is too old."""
 
 TELEMETRY_UNAVAILABLE = "telemetry_unavailable"
 """The telemetry cannot be collected."""
+
+TOO_RISKY = "too_risky_to_promote"
+"""At the last look the risk is above the one at which a promotion pays."""
 
 
 def held_back(decision: Decision, reason: str | None) -> Decision:
@@ -39,6 +44,25 @@ def held_back(decision: Decision, reason: str | None) -> Decision:
     reasons = tuple(dict.fromkeys((*decision.reasons, reason)))
     surer = confidence_of(PAUSE, decision.risk)
     return replace(decision, decision=PAUSE, confidence=surer, reasons=reasons)
+
+
+def not_promoted(entry: DecisionEntry, rewards: Rewards) -> DecisionEntry:
+    """Returns a decision; as a PAUSE where it would promote a release that is too risky for that.
+
+    A policy learns that CONTINUE waits for another observation. At the last one it promotes, which
+    pays up to the rewards' break-even alone. A person decides: the bound on false alarms was
+    calibrated for the policy's own rollbacks, and this would be none of them.
+    """
+    promotes = entry.last and entry.decision == "CONTINUE"
+    if not promotes or entry.risk <= rewards.break_even():
+        return entry
+    return replace(
+        entry,
+        decision=PAUSE,
+        answered=entry.answered if entry.shadow else PAUSE,
+        confidence=confidence_of(PAUSE, entry.risk),
+        reasons=[*entry.reasons, TOO_RISKY],
+    )
 
 
 def confidence_of(decision: str, risk: float) -> float:

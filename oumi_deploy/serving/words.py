@@ -28,6 +28,8 @@ _REASONS = {
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
     "held_for_culprit": "another release is likelier the cause",
     "held_too_long": "it has waited for another release as long as it may",
+    "too_risky_to_promote": "the risk is too high to promote, and no later observation will come: "
+    "a person decides",
     "telemetry_unavailable": "the telemetry cannot be collected",
     "log_unavailable": "the decision log cannot be written",
     "explored": "a rollback was held by chance, to learn what would follow; a person or the caller "

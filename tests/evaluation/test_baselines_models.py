@@ -69,8 +69,8 @@ def test_in_hindsight_the_last_observation_alone_decides(releases, make_model):
 
 def test_a_rollback_at_the_end_pays_from_a_quarter_on():
     # At p = 1/4 both are worth -12.5: 100/4 - 50*3/4 and -200/4 + 50*3/4.
-    assert hindsight.break_even(Rewards()) == 0.25
-    assert hindsight.break_even(Rewards(missed_rollback=0.0)) == 0.5
+    assert Rewards().break_even() == 0.25
+    assert Rewards(missed_rollback=0.0).break_even() == 0.5
 
 
 def test_the_rows_of_a_release_weigh_one_together(releases):

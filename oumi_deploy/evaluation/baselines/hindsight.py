@@ -34,7 +34,7 @@ from oumi_deploy.evaluation.baselines.models import (
 )
 from oumi_deploy.evaluation.reference import best_achievable_value
 from oumi_deploy.problem.encoder import encode_episodes
-from oumi_deploy.problem.rewards import Rewards, step_costs
+from oumi_deploy.problem.rewards import step_costs
 from oumi_deploy.problem.state import parse_state
 
 FEWEST_EPISODES, FEWEST_GROUPS = 300, 100
@@ -51,16 +51,10 @@ def fit_hindsight(make_model: MakeModel, episodes: Episodes, context: Context) -
 
     def rule(others: Episodes) -> np.ndarray:
         ends, actions = _ends(others), np.zeros(int(others.canary_offsets[-1]), dtype=int)
-        actions[ends] = risk(encode(encoder, others)[ends]) > break_even(context.rewards)
+        actions[ends] = risk(encode(encoder, others)[ends]) > context.rewards.break_even()
         return actions
 
     return rule
-
-
-def break_even(rewards: Rewards) -> float:
-    """Returns the probability of "bad", 0..1, above which a rollback at the end pays."""
-    (kept, disturbed), (missed, caught) = rewards.table()
-    return float((kept - disturbed) / (kept - disturbed + caught - missed))
 
 
 def best_achievable(episodes: Episodes, context: Context) -> np.ndarray | str:
