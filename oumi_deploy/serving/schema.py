@@ -88,7 +88,12 @@ class Answer(Named):
     id: str = Field(description="Names this decision; the same question again has the same id.")
     at: float = Field(description="When it was decided, Unix seconds.")
     decision: Word
-    confidence: float = Field(ge=0, le=1, description="Probability that the decision is right.")
+    confidence: float = Field(
+        ge=0,
+        le=1,
+        description="Probability that the decision is right; of a PAUSE, that of the likelier "
+        "outcome.",
+    )
     risk: float = Field(ge=0, le=1, description="P(bad | seen so far).")
     q_values: dict[Literal["CONTINUE", "ROLLBACK"], float] = Field(
         description="Expected reward of each action."
