@@ -65,3 +65,10 @@ def test_the_weight_that_a_tool_reports_can_be_asked_for(tmp_path):
     path.write_text((RECIPE / "telemetry.toml").read_text() + lines)
     queries = queries_of_new(read_telemetry(path), ReleaseName("podinfo", "test", "v2"))
     assert 'flagger_canary_weight{workload="podinfo",namespace="test"}' in queries["canary_share"]
+
+
+def test_the_settings_for_flagger_ask_for_its_weight():
+    telemetry = read_telemetry(RECIPE.parent / "flagger" / "telemetry.toml")
+    queries = queries_of_new(telemetry, ReleaseName("podinfo", "test", ""))
+    assert 'flagger_canary_weight{workload="podinfo",namespace="test"}' in queries["canary_share"]
+    assert 'pod=~"podinfo-[a-z0-9]+-[a-z0-9]{5}"' in queries["error_rate"], "the rest stays"
