@@ -56,7 +56,7 @@ ALLOWED = {
     "io.kestra.plugin.scripts.python.Script": {"taskRunner", "env", "script", "timeout"},
 }
 FLOW = {"id", "namespace", "description", "inputs", "variables", "tasks", "outputs", "triggers"}
-INPUT_TYPES = {"STRING", "JSON", "SELECT", "INT"}
+INPUT_TYPES = {"STRING", "JSON", "SELECT", "INT", "BOOL"}
 RETRY = {"type", "interval", "maxInterval", "maxAttempts", "maxDuration"}
 
 

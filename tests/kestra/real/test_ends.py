@@ -104,7 +104,8 @@ def test_pause_asks_again_about_the_same_rollout(kestra, take, set_up, script):
     assert [(a.service, a.version, a.rollout) for a in script.asked] == [
         ("shop", "v2", ended["id"])
     ] * 3
-    assert all(asked.observations is None for asked in script.asked)
+    for asked in script.asked:
+        assert (asked.observations, asked.canary_share, asked.last) == (None, None, False)
 
 
 def test_asking_again_has_an_end(kestra, take, set_up, script):
@@ -185,6 +186,8 @@ def test_a_good_release_is_shipped_and_reported_once_it_has_soaked(kestra, relea
     assert ended["state"] == "SUCCESS", ended["messages"]
     assert len(kestra.executions("shift-traffic")) == before + 3
     assert [asked.rollout for asked in script.asked] == [ended["id"]] * 2
+    stated = [(asked.canary_share, asked.last) for asked in script.asked]
+    assert stated == [(0.1, False), (0.5, True)]
     assert script.reported == [], "the release is out, and nobody knows yet whether it is good"
     kestra.await_end("soak")
     (outcome,) = script.reported

@@ -48,7 +48,8 @@ def test_kestra_2_finds_nothing_deprecated(kestra, recipe):
 RELEASE = {"service": "a shop", "version": "v2+1", "environment": "production"}
 VARIABLES = {
     "inputs": RELEASE
-    | {"percent": 10, "reason": "because", "label": "bad", "source": "review", "soak": "PT30M"},
+    | {"percent": 10, "reason": "because", "label": "bad", "source": "review", "soak": "PT30M"}
+    | {"last": True},
     "vars": {"url": "http://localhost:8377", "token": "PUT-THE-TOKEN", "loop": "/srv", "log": "l"},
     "execution": {"id": "abc", "startDate": "2026-11-25T20:49:22.000000Z"},
     "outputs": {
@@ -57,7 +58,7 @@ VARIABLES = {
         "said_meanwhile": {"body": '[{"label": null}, {"label": "bad"}]'},
     },
 }
-"""What the flows' expressions are about; optional inputs are left out."""
+"""What the flows' expressions are about; optional inputs are left out, but for the percent."""
 
 
 @pytest.mark.parametrize("version", ["0.24.18", "1.0.36"])
@@ -79,6 +80,7 @@ def test_an_older_kestra_reads_the_flows_and_means_the_same(
     told = json.loads(said)
     assert list(told["refused"]) == ["wrong"], told["refused"]
     now = kestra.render(expressions, VARIABLES)
+    assert any('"canary_share":0.1,' in one for one in now), "whole numbers do not divide to 0"
     assert dict(zip(expressions, told["rendered"], strict=True)) == dict(
         zip(expressions, now, strict=True)
     )
