@@ -58,7 +58,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--last",
         action="store_true",
-        help="no later observation will come; `planned_steps` in the observations says it too",
+        help="no later observation will come: as many were planned as there are, whatever their "
+        "`planned_steps` say. Unlike the service, it does not hold a CONTINUE that is too risky "
+        "to promote",
     )
     parser.add_argument(
         "--explain",
@@ -69,10 +71,14 @@ def add_commands(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     # Imported here: the other commands do not need the policy, and start without it.
+    from oumi_deploy.policy.observation import as_last
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     policy = DeploymentPolicy.load(args.policy)
     observations = _read_observations()
+    if args.last and observations:
+        policy.begin().observe_all(observations)  # Refuses what is no list of observations.
+        observations = as_last(observations)
     answer = policy.decide(observations, last=args.last).as_dict()
     if args.explain:
         from oumi_deploy.policy.explain import explain

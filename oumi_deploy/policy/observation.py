@@ -86,6 +86,21 @@ def is_baseline(observation: Mapping[str, Any], number: int) -> bool:
     return phase == "baseline"
 
 
+def as_last(observations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns a rollout whose newest observation says that it is the last that is planned.
+
+    So a policy with `planned_share` in its state values waiting as it does at the end.
+
+    Args:
+        observations: Oldest first, at least one; the newest a canary one.
+
+    Raises:
+        DeployError: If a phase is none.
+    """
+    n_canary = sum(not is_baseline(o, i + 1) for i, o in enumerate(observations))
+    return [*observations[:-1], {**observations[-1], "planned_steps": n_canary}]
+
+
 def read_metrics(
     observation: Mapping[str, Any], metrics: Sequence[str], number: int
 ) -> tuple[list[float], list[float]]:

@@ -73,8 +73,10 @@ class DeploymentPolicy:
         Args:
             observations: Oldest first, each a mapping from column names of the episode format to
                 values. An absent name, None and NaN all mean missing.
-            last: Whether no later observation will come. Where observations bring
-                `planned_steps`, the policy knows by itself.
+            last: Whether no later observation will come, so that no pause can wait for one. Where
+                observations bring `planned_steps`, the policy knows by itself; and its Q-values,
+                where `planned_share` is in its state, know by that alone: see
+                `observation.as_last`.
 
         Raises:
             DeployError: If there is no canary observation, or a value is none.

@@ -235,8 +235,7 @@ class Rollout:
         """Decides on the newest observation.
 
         Args:
-            last: Whether no later observation will come. Where observations bring
-                `planned_steps`, the rollout knows by itself.
+            last: Whether no later observation will come, see `DeploymentPolicy.decide`.
 
         Raises:
             DeployError: If there is no observation to decide on; and if none so much as names a

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.policy.observation import is_baseline
+from oumi_deploy.policy.observation import as_last, is_baseline
 from oumi_deploy.serving.held import HeldRollouts
 from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog
@@ -84,11 +84,8 @@ def as_stated(observations: Observations, before: Shares, ask: Ask) -> tuple[Obs
         for observation in canary:
             if observation.get("planned_steps") is None:
                 observation["planned_steps"] = ask.planned_steps
-    if ask.last:
-        # All that was planned is seen now, so that the policy's own value of waiting knows that
-        # nothing follows.
-        canary[-1]["planned_steps"] = len(canary)
-    return [*observations[:begin], *canary], shares
+    told = [*observations[:begin], *canary]
+    return as_last(told) if ask.last else told, shares
 
 
 def _length_of_baseline(observations: Observations) -> int:

@@ -14,12 +14,15 @@
 
 """What a caller states of its rollout: how long it is planned to be, and its share of traffic."""
 
+import io
+import json
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from oumi_deploy.cli.main import main
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.qfunctions import TableQ
 from oumi_deploy.problem.encoder import StateEncoder
@@ -76,6 +79,28 @@ def test_at_the_last_look_the_policy_knows_that_nothing_follows(planned, planner
     assert last["q_values"] == planner.decide(told).q_values
     assert inputs(planned, last) == told, "a decision rests on what is logged, and on nothing else"
     assert send(planned, rows(FINE), last=True, rollout="2")["decision"] == "CONTINUE"
+
+
+def test_the_command_line_answers_at_the_last_look_as_the_service_does(
+    planned, policy_file, rows, monkeypatch, capsys
+):
+    for rates in ([DUBIOUS], [DUBIOUS, DUBIOUS], [FINE]):
+        seen = [{"phase": "baseline", "error_rate": FINE}, *rows(*rates)]
+        said = send(planned, seen, last=True, rollout=str(rates))
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(seen)))
+        assert main(["decide", "--policy", str(policy_file), "--last"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert (alone["decision"], alone["q_values"]) == (said["decision"], said["q_values"])
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[1]", '"no"', '[{"phase": "baseline"}]'])
+def test_the_command_line_refuses_in_one_line_what_has_no_last_look(
+    policy_file, monkeypatch, capsys, text
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert main(["decide", "--policy", str(policy_file), "--last"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "observation" in line
 
 
 def test_a_plan_is_known_from_the_first_look_on(planned, planner, rows):
