@@ -127,7 +127,7 @@ def test_one_alone_failed_first():
             replace(CULPRIT, name=n, service=f"s{n}", onset=onset) for n, onset in enumerate(onsets)
         ]
         ranking = judge_window(window, {"s1": ["s0"]}).ranking
-        return [s.sentence for s in sorted(ranking, key=lambda suspect: suspect.name)]
+        return [s.sentence for s in sorted(ranking, key=lambda suspect: str(suspect.name))]
 
     first, caller, later = said(300.0, 302.0, 420.0)
     assert first.endswith("; it failed first")
