@@ -73,11 +73,11 @@ def _doubt(entry: DecisionEntry) -> str:
 
 
 def _missing(entry: DecisionEntry) -> str:
-    """Says how telemetry is missing: there are no values, or what has some is too old."""
+    """Says how telemetry is missing: no value, or none both new enough and read by the policy."""
     if not entry.observations:
         return "nothing new was observed since the decision before"
     if _has_values(entry.observations[-1]):
-        return "the newest observation is more than two intervals old"
+        return "no metric that the policy reads has a value of the last two intervals"
     return "no metric has a value in the last two observations"
 
 

@@ -281,8 +281,8 @@ def test_a_caller_that_is_late_is_told_apart_from_metrics_that_are_missing(
     write(entry("late", **missing))
     write(entry("mute", **missing, observations=[{"error_rate": None, "requests": 500.0}]))
     page = browse(service.url)
-    expect(card(page, "late v1")).to_contain_text("more than two intervals old")
-    expect(card(page, "late v1")).to_contain_text("its clock and the service's agree")
+    expect(card(page, "late v1")).to_contain_text("of the last two intervals")
+    expect(card(page, "late v1")).to_contain_text("by a clock that agrees with the service's")
     expect(card(page, "mute v1")).to_contain_text("no metric has a value")
     expect(card(page, "mute v1")).to_contain_text("See whether the new version runs")
 

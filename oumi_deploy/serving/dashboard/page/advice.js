@@ -29,7 +29,7 @@ const HELD = [
 const LIKELY_BAD = 0.9;
 const UNSETTLED = new Set(["doubt", "out_of_range", "few_requests", "false_alarm_bound"]);
 const LOOK_NOW = `Look now, it is likely bad: abort it ${TOOL}, unless you know why it looks so.`;
-const LATE = "See that the caller sends what is newest, and that its clock and the service's agree. It is judged again once newer observations come in.";
+const LATE = "See whether the new version runs and reports its metrics, and whether the caller sends what is newest, by a clock that agrees with the service's.";
 const OF_ROLLOUT = new Set(["requests", "canary_share", "n_pods"]);
 const ENDED = {
   deploying: `Nothing: it goes on. Abort it ${TOOL} if you know better.`,
@@ -56,7 +56,7 @@ export function advice(rollout) {
   return found ? found[1] : `It is asked about again with the next observation. You can promote or abort it ${TOOL}.`;
 }
 
-/** Returns whether telemetry is missing although the newest observation has values: it is too old. */
+/** Returns whether telemetry is missing although the newest observation has values: it is too old, or the policy does not read them. */
 function isLate({ latest, metrics }) {
   return latest.reasons.includes("telemetry_missing") && valued(metrics).some((name) => !OF_ROLLOUT.has(name));
 }
