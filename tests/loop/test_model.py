@@ -22,7 +22,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import oumi_deploy.plugin.register  # noqa: F401  # first, as Oumi itself reads what it names
 from oumi_deploy.cli.main import main
+from oumi_deploy.plugin.models import DeploymentQNetwork, DeploymentQTable
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
@@ -38,10 +40,6 @@ NETWORKS = {
 
 def trained(kind, *, seed=0, scale=1.0, fingerprint="ours"):
     """Returns a model as training leaves it."""
-    # Here, since it takes half a minute; and first what `plugin-file` names, as Oumi itself does.
-    import oumi_deploy.plugin.register  # noqa: F401
-    from oumi_deploy.plugin.models import DeploymentQNetwork, DeploymentQTable
-
     encoder = StateEncoder(parse_state(["error_rate"]), 0 * ONE, scale * ONE, 0 * ONE, ONE)
     if kind == "table":
         model = DeploymentQTable(bins=2, edges={"error_rate": [0.5]})
