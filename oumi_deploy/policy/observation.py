@@ -86,6 +86,12 @@ def is_baseline(observation: Mapping[str, Any], number: int) -> bool:
     return phase == "baseline"
 
 
+def length_of_baseline(observations: Sequence[Mapping[str, Any]]) -> int:
+    """Returns how many observations, oldest first, come before the first of the canary phase."""
+    phases = (is_baseline(observation, i + 1) for i, observation in enumerate(observations))
+    return next((i for i, before in enumerate(phases) if not before), len(observations))
+
+
 def as_last(observations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Returns a rollout whose newest observation says that it is the last that is planned.
 

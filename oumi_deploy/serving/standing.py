@@ -16,12 +16,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from math import nan
 from typing import Any
 
 from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
-from oumi_deploy.policy.observation import read_metrics, read_time
+from oumi_deploy.policy.observation import length_of_baseline, read_metrics, read_time
 from oumi_deploy.serving.log.entries import DecisionEntry
 
 _ERRORS = ("error_rate",)
@@ -64,7 +63,7 @@ def look(
     Raises:
         DeployError: If an error rate or a time is none.
     """
-    n_baseline = sum(1 for _ in takewhile(_is_baseline, observations))
+    n_baseline = length_of_baseline(observations)
     baseline, _ = _rates(observations, 0, n_baseline)
     known = [rate for rate in baseline if rate == rate]
     normal = sum(known) / len(known) if known else nan
@@ -125,10 +124,6 @@ def continued(before: Standing | None, now: Standing, span: float) -> Standing:
         return replace(now, candidate=candidate)
     since = {"waits_since": before.waits_since, "held_since": before.held_since}
     return replace(now, candidate=candidate, **since)
-
-
-def _is_baseline(observation: Mapping[str, Any]) -> bool:
-    return observation.get("phase") == "baseline"
 
 
 def _rates(

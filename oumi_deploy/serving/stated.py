@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.policy.observation import as_last, is_baseline
+from oumi_deploy.policy.observation import as_last, length_of_baseline
 from oumi_deploy.serving.held import HeldRollouts
 from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog
@@ -77,7 +77,7 @@ def as_stated(observations: Observations, before: Shares, ask: Ask) -> tuple[Obs
     says_nothing = ask.planned_steps is None and ask.canary_share is None and not ask.last
     if says_nothing and not before:
         return observations, {}
-    begin = _length_of_baseline(observations)
+    begin = length_of_baseline(observations)
     canary = [dict(observation) for observation in observations[begin:]]
     shares = _put_in_shares(canary, before, ask.canary_share)
     if ask.planned_steps is not None:
@@ -86,11 +86,6 @@ def as_stated(observations: Observations, before: Shares, ask: Ask) -> tuple[Obs
                 observation["planned_steps"] = ask.planned_steps
     told = [*observations[:begin], *canary]
     return as_last(told) if ask.last else told, shares
-
-
-def _length_of_baseline(observations: Observations) -> int:
-    phases = (is_baseline(observation, i + 1) for i, observation in enumerate(observations))
-    return next((i for i, before in enumerate(phases) if not before), len(observations))
 
 
 def _put_in_shares(canary: list[dict[str, Any]], before: Shares, newest: float | None) -> Shares:
@@ -121,7 +116,7 @@ def _logged_shares(log: DecisionLog, name: RolloutName) -> Shares:
 
 
 def _shares_in(observations: Observations) -> Shares:
-    canary = observations[_length_of_baseline(observations) :]
+    canary = observations[length_of_baseline(observations) :]
     told = zip(_keys_of(canary), canary, strict=True)
     shares = ((key, observation.get("canary_share")) for key, observation in told)
     return {key: share for key, share in shares if share is not None}
