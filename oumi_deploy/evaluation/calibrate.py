@@ -33,7 +33,7 @@ from oumi_deploy.evaluation.scoring import end_of_rollouts
 from oumi_deploy.evaluation.seen_groups import group_digests, of_seen_groups
 from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
 from oumi_deploy.policy.pauses import Evidence, PauseRules
-from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.policy.policy import FORMAT_VERSION, DeploymentPolicy
 from oumi_deploy.problem.rewards import Rewards
 
 PRIOR = 1.0
@@ -70,6 +70,7 @@ def calibrate(
             Q(ROLLBACK) on it, or if it does not support alpha.
     """
     check_alpha(alpha)
+    policy = replace(policy, version=FORMAT_VERSION)
     pauses = PauseRules() if pauses is None else pauses
     known = episodes.select(episodes.labels != UNKNOWN)
     seen = of_seen_groups(policy.training_data, known)
@@ -84,8 +85,8 @@ def calibrate(
         evidence = seen_so_far.evidence
         if for_bound is not for_risk:
             evidence = policy_evidence(replace(policy, calibration=calibration), for_bound)
-        risk = calibration.risk(evidence.q_values, policy.rewards)
-        least = least_rollback_risk(for_bound, evidence, risk, pauses, alpha)
+        unbound = replace(policy, calibration=calibration)
+        least = least_rollback_risk(unbound, for_bound, evidence, alpha)
         calibration = replace(calibration, alpha=alpha, rollback_from=least)
     about = {
         "fingerprint": episodes.fingerprint(),

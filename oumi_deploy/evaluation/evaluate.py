@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
-from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
+from oumi_deploy.episodes.schema import BAD, CONTROL, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.policy.answers import Answers, prefer, settle
-from oumi_deploy.policy.pauses import Evidence, is_telemetry, running_length
+from oumi_deploy.policy.pauses import PAUSE, Evidence, running_length
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes, require_columns
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
@@ -44,7 +44,7 @@ def policy_answers(
     """Returns what a policy answers at every decision, as a `Rollout` would that gets there.
 
     Args:
-        policy: The policy; one that is not calibrated never pauses.
+        policy: The policy.
         episodes: The episodes; see `last_observations` for their ends.
         per_observation: Whether each canary observation is a decision of its own, after which
             no other comes.
@@ -54,11 +54,11 @@ def policy_answers(
         DeployError: If the episodes lack a column that the policy's state is made from.
     """
     evidence = policy_evidence(policy, episodes) if evidence is None else evidence
-    preferred = prefer(policy.calibration, policy.rewards, evidence)
+    preferred = prefer(policy, evidence)
     starts = episodes.canary_offsets[:-1]
     running = running_length(preferred.wants_pause, starts)
     is_last = last_observations(episodes) | per_observation
-    return settle(policy.calibration, preferred, running, is_last)
+    return settle(policy, preferred, running, is_last)
 
 
 def policy_evidence(
@@ -74,13 +74,15 @@ def policy_evidence(
     Raises:
         DeployError: If the episodes lack a column that the policy's state is made from.
     """
-    state, metrics = policy.encoder.state, policy.encoder.metrics
+    state = policy.encoder.state
     require_columns(state, episodes)
     features = encode_episodes(state, episodes) if features is None else features
-    silent = _silent_observations(episodes, np.array(metrics)[is_telemetry(metrics)])
-    requests = episodes.column("requests")[episodes.canary_rows]
+    silent = _silent_observations(policy, episodes)
+    before = np.concatenate([[True], silent[:-1]])
+    before[episodes.canary_offsets[:-1]] = True
+    requests = _requests(policy, episodes)
     parts = [slice(at, at + CHUNK) for at in range(0, max(len(features), 1), CHUNK)]
-    found = [policy.evidence(features[p], silent[p], requests[p]) for p in parts]
+    found = [policy.evidence(features[p], silent[p], before[p], requests[p]) for p in parts]
     return Evidence(
         *(np.concatenate([getattr(part, f.name) for part in found]) for f in fields(Evidence))
     )
@@ -97,15 +99,32 @@ def last_observations(episodes: Episodes) -> np.ndarray:
     return is_last
 
 
-def _silent_observations(episodes: Episodes, telemetry: np.ndarray) -> np.ndarray:
-    """Returns where none of the metrics has a value in the last two canary observations."""
-    rows, starts = episodes.canary_rows, episodes.canary_offsets[:-1]
-    silent = np.ones(len(rows), dtype=bool)
-    for metric in telemetry:
-        silent &= np.isnan(episodes.column(metric)[rows])
-    before = np.concatenate([[True], silent[:-1]])
-    before[starts] = True
-    return silent & before
+def _silent_observations(policy: DeploymentPolicy, episodes: Episodes) -> np.ndarray:
+    """Returns where the state can use nothing of a canary observation, bool (n_decisions,)."""
+    metrics, rows = policy.encoder.metrics, episodes.canary_rows
+    values = np.stack([episodes.column(m) for m in metrics], axis=1)
+    control = np.stack([episodes.column(CONTROL + m)[rows] for m in metrics], axis=1)
+    # An episode begins with its baseline rows, and canary rows follow.
+    known = np.concatenate([np.zeros((1, len(metrics)), int), (~np.isnan(values)).cumsum(axis=0)])
+    starts = episodes.offsets[:-1]
+    based = known[starts + episodes.baseline_lengths] > known[starts]
+    return policy.usable.is_silent(
+        values[rows], control, based.repeat(episodes.canary_lengths, axis=0)
+    )
+
+
+def _requests(policy: DeploymentPolicy, episodes: Episodes) -> np.ndarray:
+    """Returns the requests that the answer to each canary observation rests on, NaN if unknown."""
+    requests = episodes.column("requests")[episodes.canary_rows]
+    if np.isnan(requests).all():
+        return requests
+    starts, lengths = episodes.canary_offsets[:-1], episodes.canary_lengths
+    together, short = np.empty_like(requests), np.zeros(len(episodes))
+    for step in range(int(lengths.max(initial=0))):
+        going = lengths > step
+        at = starts[going] + step
+        together[at], short[going] = policy.count_requests(short[going], requests[at])
+    return together
 
 
 def evaluate(
@@ -200,10 +219,11 @@ def episode_table(scores: Scores, episodes: Episodes) -> list[dict[str, Any]]:
             "group": groups[i],
             **{name: words[i] for name, words in texts.items()},
             "label": "bad" if scores.bad[i] else "good",
-            "decision": ACTIONS[int(scores.rolled_back[i])],
+            "decision": PAUSE if scores.held[i] else ACTIONS[int(scores.rolled_back[i])],
+            "held": bool(scores.held[i]),
             "paused": bool(scores.paused[i]),
             "fell_back": bool(scores.fell_back[i]),
-            "correct": bool(scores.bad[i] == scores.rolled_back[i]),
+            "correct": None if scores.held[i] else bool(scores.bad[i] == scores.rolled_back[i]),
             "delay_steps": number(scores.delay_steps[i]),
             "delay_minutes": number(scores.delay_minutes[i]),
             "reward": float(scores.reward[i]),

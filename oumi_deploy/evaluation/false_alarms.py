@@ -24,56 +24,62 @@ keeps the expected loss of a new group at or below alpha. The policy looks at ev
 loss counts every step: no looking is left uncorrected.
 """
 
+from dataclasses import replace
+from math import inf
+
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import GOOD
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import last_observations
-from oumi_deploy.policy.pauses import Evidence, PauseRules, reasons_to_pause, running_length
+from oumi_deploy.evaluation.scoring import end_of_rollouts
+from oumi_deploy.policy.answers import prefer, settle
+from oumi_deploy.policy.pauses import Evidence, running_length
+from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.rewards import Action
 
 _ROUNDING = 1e-9
 
 
 def least_rollback_risk(
-    episodes: Episodes, evidence: Evidence, risk: np.ndarray, rules: PauseRules, alpha: float
+    policy: DeploymentPolicy, episodes: Episodes, evidence: Evidence, alpha: float
 ) -> float:
     """Returns the risk from which a ROLLBACK may be let through for false alarms to stay bounded.
 
-    Whether pauses alone end in a rollback is counted as if none of the policy's own rollbacks came
-    first, which can only count too many. A healthy release whose log ends in ROLLBACK counts as a
-    false alarm: nobody knows what the policy would have done later.
+    Every ROLLBACK is counted: those that the risk carries (preferred, certain, or the end of a
+    watch) are let through from that risk on; those of guardrails and fallbacks come anyhow. A
+    healthy release whose log ends in ROLLBACK counts as a false alarm: nobody knows what the policy
+    would have done later.
 
     Args:
+        policy: The policy, calibrated but for the bound.
         episodes: Episodes of groups that the policy was not trained on.
         evidence: What their observations carry.
-        risk: Calibrated risk at every decision, shape (n_decisions,).
-        rules: The pauses' rules.
         alpha: Bound on the expected share of a group's healthy releases rolled back, in 0..1.
 
     Returns:
         A risk of 0 or more; above every risk where none may be let through.
 
     Raises:
-        DeployError: If the groups are too few for this alpha, or pauses alone break it.
+        DeployError: If the groups are too few for this alpha, or what comes anyhow breaks it.
     """
     healthy = episodes.labels == GOOD
     _, groups = np.unique(episodes.group_codes()[healthy], return_inverse=True)
     n_groups = int(groups.max(initial=-1)) + 1
     _require_enough(n_groups, alpha)
     share = 1.0 / np.bincount(groups)[groups]
-    highest = _highest_own_rollback(episodes, evidence, risk)[healthy]
-    anyhow = _rolled_back_anyhow(episodes, evidence, risk, rules)[healthy]
+    highest, anyhow = (found[healthy] for found in _rollbacks(policy, episodes, evidence))
 
     # A group's loss as lambda falls: first the releases that are rolled back anyhow, then, from
     # the highest on, those that the policy rolls back.
     spent = (share[anyhow].sum() + 1) / (n_groups + 1)
     if spent > alpha + _ROUNDING:
         raise DeployError(
-            f"alpha {alpha:g}: the fallbacks of pauses alone roll back "
+            f"alpha {alpha:g}: fallbacks of pauses and guardrails alone roll back "
             f"{share[anyhow].sum() / n_groups:.1%} of the healthy releases of these {n_groups} "
-            f"groups; set pause_fallback to CONTINUE, or alpha to {_round_up(spent)} or more"
+            "groups; set pause_fallback to PAUSE or CONTINUE, loosen the guardrails, or set alpha "
+            f"to {_round_up(spent)} or more"
         )
     order = np.argsort(-highest[~anyhow], kind="stable")
     falling = highest[~anyhow][order]
@@ -102,22 +108,31 @@ def _round_up(share: float) -> str:
     return f"{np.ceil(share / step - _ROUNDING) * step:.3g}"
 
 
-def _highest_own_rollback(episodes: Episodes, evidence: Evidence, risk: np.ndarray) -> np.ndarray:
-    """Returns each release's highest risk where the policy prefers ROLLBACK, -inf if nowhere."""
-    prefers = evidence.q_values.argmax(axis=1) == Action.ROLLBACK
-    return np.maximum.reduceat(np.where(prefers, risk, -np.inf), episodes.canary_offsets[:-1])
+def _rollbacks(
+    policy: DeploymentPolicy, episodes: Episodes, evidence: Evidence
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what each release would come to if no risk were let through.
 
+    Up to its first ROLLBACK a rollout is the same whatever the bound: what is not let through is a
+    PAUSE. So pauses are counted as if nothing were let through.
 
-def _rolled_back_anyhow(
-    episodes: Episodes, evidence: Evidence, risk: np.ndarray, rules: PauseRules
-) -> np.ndarray:
-    """Returns which releases end in ROLLBACK by a fallback or in the log, bool (n_episodes,)."""
-    if Action[rules.pause_fallback] != Action.ROLLBACK:
-        return episodes.rolled_back.copy()
-    wants = np.zeros(len(risk), dtype=bool)
-    for action in Action:
-        wants |= reasons_to_pause(rules, np.full(len(risk), action), risk, evidence) > 0
-    starts = episodes.canary_offsets[:-1]
-    running = running_length(wants, starts)
-    falls = wants & ((running >= rules.pause_limit) | last_observations(episodes))
-    return np.logical_or.reduceat(falls, starts) | episodes.rolled_back
+    Returns:
+        The highest risk at which a ROLLBACK waits to be let through, -inf where none does; and
+        whether the release is rolled back anyhow, bool; both of shape (n_episodes,).
+    """
+    assert policy.calibration is not None
+    closed, opened = (
+        replace(policy, calibration=replace(policy.calibration, rollback_from=least))
+        for least in (inf, 0.0)
+    )
+    starts, is_last = episodes.canary_offsets[:-1], last_observations(episodes)
+    preferred = prefer(closed, evidence)
+    running = running_length(preferred.wants_pause, starts)
+    kept = settle(closed, preferred, running, is_last)
+    comes = kept.decision == Action.ROLLBACK
+    wanted = settle(opened, prefer(opened, evidence), running, is_last).decision == Action.ROLLBACK
+    # What comes after a ROLLBACK no longer matters: the rollout has ended.
+    ends = end_of_rollouts(kept.actions, episodes).repeat(episodes.canary_lengths)
+    waits = wanted & ~comes & (np.arange(len(comes)) <= ends)
+    highest = np.maximum.reduceat(np.where(waits, kept.risk, -np.inf), starts)
+    return highest, np.logical_or.reduceat(comes, starts) | episodes.rolled_back

@@ -33,10 +33,28 @@ RESAMPLES = 2000
 _BLOCK = 4_000_000
 """Numbers held at a time while drawing."""
 
-_TALLY = ("n", "tp", "fp", "fn", "tn", "reward", "reward_with_delay", "paused", "fell_back")
+_TALLY = (
+    "n",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+    "reward",
+    "reward_with_delay",
+    "of_decided",
+    "withheld",
+    "share_rose",
+    "held",
+    "paused",
+    "fell_back",
+)
 
 _RATIOS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
-    "accuracy": (lambda t: t["tp"] + t["tn"], lambda t: t["n"], "nothing was scored"),
+    "accuracy": (
+        lambda t: t["tp"] + t["tn"],
+        lambda t: t["n"] - t["held"],
+        "nothing was decided",
+    ),
     "precision": (lambda t: t["tp"], lambda t: t["tp"] + t["fp"], "nothing was rolled back"),
     "recall": (lambda t: t["tp"], lambda t: t["tp"] + t["fn"], "no bad release was scored"),
     "f1": (
@@ -55,6 +73,22 @@ _RATIOS: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
         lambda t: t["n"],
         "nothing was scored",
     ),
+    "mean_reward_with_delay_of_decided": (
+        lambda t: t["of_decided"],
+        lambda t: t["n"] - t["held"],
+        "nothing was decided",
+    ),
+    "mean_reward_with_delay_withheld": (
+        lambda t: t["withheld"],
+        lambda t: t["n"],
+        "nothing was scored",
+    ),
+    "share_watched_while_traffic_rose": (
+        lambda t: t["share_rose"],
+        lambda t: t["n"],
+        "nothing was scored",
+    ),
+    "share_held": (lambda t: t["held"], lambda t: t["n"], "nothing was scored"),
     "share_ever_paused": (lambda t: t["paused"], lambda t: t["n"], "nothing was scored"),
     "share_ended_by_fallback": (lambda t: t["fell_back"], lambda t: t["n"], "nothing was scored"),
 }
@@ -135,15 +169,19 @@ def point_figures(scores: Scores) -> dict[str, float]:
 
 def _tally(scores: Scores, groups: np.ndarray, n_groups: int) -> np.ndarray:
     """Sums what the ratios are made of by group, shape (n_groups, len(_TALLY))."""
-    bad, back = scores.bad, scores.rolled_back
+    bad, back, held = scores.bad, scores.rolled_back, scores.held
     columns = (
         np.ones(len(bad)),
         bad & back,
         ~bad & back,
-        bad & ~back,
-        ~bad & ~back,
+        bad & ~back & ~held,
+        ~bad & ~back & ~held,
         scores.reward,
         scores.reward_with_delay,
+        scores.reward_with_delay * ~held,
+        scores.withheld,
+        scores.share_rose,
+        held,
         scores.paused,
         scores.fell_back,
     )

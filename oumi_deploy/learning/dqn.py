@@ -75,8 +75,16 @@ class DQN:
 
         y(CONTINUE) = r + discount * Q_target(s', argmax_a Q(s', a))     (double)
         y(ROLLBACK) = r
-        L = mean over the batch of  sum_a loss(Q(s, a) - y(a)) over the known actions
+        L = mean over the batch, of the known actions, of
+              loss(Q(s, CONTINUE) - y(CONTINUE))
+            + cross entropy of the belief s(u) with (y(ROLLBACK) - least) / (most - least)
             + cql_weight * (log sum_a exp Q(s, a) - Q(s, logged action))
+
+    Q(ROLLBACK), from least to most, follows from the belief, see `problem.bounds`; the cross
+    entropy is least where it is the mean of y(ROLLBACK), as a squared error would be, and does not
+    go flat where the belief is far off. Q(CONTINUE) = Q(ROLLBACK) - d moves d alone: what going on
+    is worth has no say in what is believed. After each step every weight is back within the sign
+    that it must have.
 
     Args:
         network: The network, changed in place.
@@ -86,6 +94,9 @@ class DQN:
 
     def __init__(self, network: QNetwork, rule: DQNRule, optimizer_step: Callable[[], object]):
         self.rule = rule
+        (least, most), scale = network.bounds.rollback, network.scale
+        self._least, self._span = least / scale, (most - least) / scale
+        self._going_on = [bound / scale for bound in network.bounds.going_on]
         self.flat = FlatNetwork(network)
         self.target = self.flat.values.clone()
         self._target_layers = self.flat.split(self.target)
@@ -115,26 +126,36 @@ class DQN:
         looks_ahead = len(batch.inputs) > n
         inputs = batch.inputs if looks_ahead and self._online_next else batch.inputs[:n]
         self._make_room(len(inputs), n)
-        q, seen = self.flat.forward(inputs, room=self._online_room)
-        error = q[:n] - batch.rewards
+        outputs, seen = self.flat.forward(inputs, room=self._online_room)
+        belief = torch.sigmoid(outputs[:n, 0])
+        error = self._least + self._span * belief - outputs[:n, 1] - batch.rewards[:, 0]
         if looks_ahead:
-            following = self._next_value(batch.inputs[n:], q[n:])
-            error[:, 0].addcmul_(batch.discounts, following, value=-1)
-        error.mul_(batch.learnt)
+            following = self._next_value(batch.inputs[n:], outputs[n:])
+            error.addcmul_(batch.discounts, following, value=-1)
+        error.mul_(batch.learnt[:, 0])
         slope = error
         if self.rule.loss == "huber":
             slope = error.clamp(-self.rule.huber_delta, self.rule.huber_delta)
         # Half the square inside delta, linear outside: slope * (error - slope / 2) is both.
-        loss = torch.dot(slope.view(-1), torch.sub(error, slope, alpha=0.5).view(-1)) / n
+        loss = torch.dot(slope, torch.sub(error, slope, alpha=0.5)) / n
+        is_bad = (batch.rewards[:, 1] - self._least) / self._span
+        known = batch.learnt[:, 1]
+        loss += torch.nn.functional.binary_cross_entropy_with_logits(
+            outputs[:n, 0], is_bad, weight=known
+        )
         if self.rule.cql_weight:
-            slope = slope + self.rule.cql_weight * (torch.softmax(q[:n], 1) - batch.logged)
-        self.flat.backward(slope / n, [x[:n] for x in seen], self._room)
+            q_values = self._q_values(outputs[:n])
+            away = torch.softmax(q_values, 1)[:, 0] - batch.logged[:, 0]
+            slope = slope + self.rule.cql_weight * away
+        gradient = torch.stack([(belief - is_bad) * known, -slope], dim=1)
+        self.flat.backward(gradient / n, [x[:n] for x in seen], self._room)
         self._clip_gradient()
         return loss
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Counts a step that was taken, and has the target network follow."""
+        """Counts a step that was taken, restores the weights' signs, has the target follow."""
+        self.flat.keep_signs()
         self.n_updates += 1
         self._move_target()
 
@@ -155,11 +176,24 @@ class DQN:
 
     def _next_value(self, following: torch.Tensor, online: torch.Tensor) -> torch.Tensor:
         if self.rule.target_network == "none":
-            return online.amax(1)
-        target_q, _ = self.flat.forward(following, self._target_layers, self._room)
+            return self._q_values(online).amax(1)
+        outputs, _ = self.flat.forward(following, self._target_layers, self._room)
+        target_q = self._q_values(outputs)
         if not self.rule.double:
             return target_q.amax(1)
-        return target_q.gather(1, online.argmax(1, keepdim=True)).squeeze(1)
+        chosen = self._q_values(online).argmax(1, keepdim=True)
+        return target_q.gather(1, chosen).squeeze(1)
+
+    def _q_values(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Returns scaled Q-values (n, n_actions) from log odds and scaled leads."""
+        q_rollback = self._least + self._span * torch.sigmoid(outputs[:, 0])
+        q_continue = (q_rollback - outputs[:, 1]).clamp(*self._going_on)
+        return torch.stack([q_continue, q_rollback], dim=1)
+
+    @torch.no_grad()
+    def q_values(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns scaled Q-values (n, n_actions) of encoded states, shape (n, n_inputs)."""
+        return self._q_values(self.flat.forward(inputs)[0])
 
     def _clip_gradient(self) -> None:
         if self.rule.max_grad_norm:

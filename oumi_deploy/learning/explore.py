@@ -101,8 +101,7 @@ class NetworkAgent:
 
     def q_values(self, decision: int) -> np.ndarray:
         """Runs one state through the network."""
-        q, _ = self.dqn.flat.forward(self.inputs[decision : decision + 1])
-        return q[0].detach().cpu().numpy()
+        return self.dqn.q_values(self.inputs[decision : decision + 1])[0].cpu().numpy()
 
     def learn(
         self, decision: int, action: int, reward: float, following: int | None, rate: float

@@ -27,40 +27,40 @@ import torch
 from scipy.linalg import block_diag
 from torch import nn
 
+from oumi_deploy.problem.bounds import Bounds
+
+N_OUTPUTS = 2
+"""Log odds, and lead."""
+
 
 class QNetwork(nn.Module):
-    """A multi-layer perceptron with one output an action.
+    """A multi-layer perceptron that never finds a release less bad where a metric gets worse.
 
-    Dueling (Wang et al., 2016) has a value and the actions' advantages as outputs, on a shared
-    trunk: Q(s, a) = V(s) + A(s, a) - mean_b A(s, b).
+    Its two outputs are the log odds of the belief that the release is bad and the lead of ROLLBACK,
+    from which `problem.bounds.Bounds` makes Q-values. They rise with every input of sign 1, and
+    fall with every input of sign -1, because each path from such an input does: half of the hidden
+    units have the sign 1 and half -1, and a weight between two of them has the sign of their
+    product (after Daniels and Velikova 2010; the two signs give both convex and concave units, as
+    in Runje and Shankaranarayana 2023). Inputs of sign 0 enter the first layer freely.
 
     Args:
-        n_inputs: Length of an encoded state.
+        signs: Sign of each input, int of shape (n_inputs,).
         hidden_sizes: Units of each hidden layer.
-        n_actions: Number of actions.
-        dueling: Whether the outputs are a value and advantages.
-        scale: Q-values are the outputs times this, so that the network learns numbers near 1.
+        bounds: How the outputs become Q-values.
+        scale: Leads are the second output times this, so that the network learns numbers near 1.
     """
 
-    combine: torch.Tensor
-    """Outputs to actions, shape (n_outputs, n_actions)."""
-
     def __init__(
-        self,
-        n_inputs: int,
-        hidden_sizes: Sequence[int],
-        n_actions: int = 2,
-        dueling: bool = False,
-        scale: float = 1.0,
+        self, signs: np.ndarray, hidden_sizes: Sequence[int], bounds: Bounds, scale: float = 1.0
     ):
         super().__init__()
-        sizes = [n_inputs, *hidden_sizes, n_actions + dueling]
+        sizes = [len(signs), *hidden_sizes, N_OUTPUTS]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.scale = scale
-        actions = torch.eye(n_actions)
-        advantages = actions - 1.0 / n_actions
-        combine = torch.cat([torch.ones(1, n_actions), advantages]) if dueling else actions
-        self.register_buffer("combine", combine, persistent=False)
+        self.bounds, self.scale = bounds, scale
+        self.signs = [_signs_of_weights(*pair) for pair in pairwise(_unit_signs(signs, sizes))]
+        with torch.no_grad():
+            for layer, sign in zip(self.linear_layers(), self.signs, strict=True):
+                layer.weight.copy_(torch.where(sign == 0, layer.weight, sign * layer.weight.abs()))
 
     def networks(self) -> list["QNetwork"]:
         """Returns itself, as an ensemble returns its members."""
@@ -71,18 +71,22 @@ class QNetwork(nn.Module):
 
         The doubled precision makes this and the numpy export agree to the last digits shown.
         """
+        return to_q_values(self.outputs(inputs), self.bounds)
+
+    def outputs(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns log odds and leads in double precision, shape (n, 2), inputs (n, n_inputs)."""
         hidden = inputs.double()
         *before, last = self.linear_layers()
         for layer in before:
             hidden = torch.relu(_double_linear(layer, hidden))
-        return _double_linear(last, hidden) @ self.combine.double() * self.scale
+        return _double_linear(last, hidden) * hidden.new_tensor([1.0, self.scale])
 
     def linear_layers(self) -> list[nn.Linear]:
         """Returns the layers, the first first."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Returns (weight, bias) of an equal plain network, dueling and scale folded in.
+        """Returns (weight, bias) of an equal plain network, the scale folded in.
 
         Weights are of shape (n_out, n_in), biases of shape (n_out,).
         """
@@ -93,51 +97,77 @@ class QNetwork(nn.Module):
             )
             for layer in self.linear_layers()
         ]
-        fold = self.combine.cpu().double().numpy().T * self.scale
+        fold = np.array([1.0, self.scale])
         weight, bias = layers[-1]
-        return [*layers[:-1], (fold @ weight, fold @ bias)]
+        return [*layers[:-1], (fold[:, None] * weight, fold * bias)]
+
+
+def _unit_signs(signs: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Returns the sign of every unit: of inputs as given, of hidden ones in turn, of outputs 1."""
+    hidden = [np.where(np.arange(size) % 2, -1, 1) for size in sizes[1:-1]]
+    return [np.asarray(signs), *hidden, np.ones(sizes[-1], dtype=int)]
+
+
+def _signs_of_weights(of_inputs: np.ndarray, of_outputs: np.ndarray) -> torch.Tensor:
+    """Returns the sign that each weight must have, 0 where it may have any, (n_out, n_in)."""
+    return torch.from_numpy(np.outer(of_outputs, of_inputs).astype(np.float32))
+
+
+def to_q_values(outputs: torch.Tensor, bounds: Bounds) -> torch.Tensor:
+    """Returns Q-values from log odds and leads, as `Bounds.q_values` does in numpy."""
+    unnecessary, correct = bounds.rollback
+    q_rollback = unnecessary + (correct - unnecessary) * torch.sigmoid(outputs[:, 0])
+    q_continue = (q_rollback - outputs[:, 1]).clamp(*bounds.going_on)
+    return torch.stack([q_continue, q_rollback], dim=1)
 
 
 class QEnsemble(nn.Module):
-    """Networks that start from different weights; their mean is the Q-function.
+    """Networks that start from different weights; the Q-function has their mean outputs.
 
     What they were taught alike they agree on; where each guesses, the mean guesses less than any.
 
     Args:
-        members: The networks, of one architecture and scale, with a hidden layer or more.
+        members: The networks, of one architecture, scale and bounds, with a hidden layer or more.
     """
 
     def __init__(self, members: Sequence[QNetwork]):
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.scale = members[0].scale
+        self.scale, self.bounds = members[0].scale, members[0].bounds
 
     def networks(self) -> list[QNetwork]:
         """Returns the members."""
         return [member for member in self.members if isinstance(member, QNetwork)]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Returns mean Q-values, see `QNetwork.forward`."""
-        return torch.stack([member(inputs) for member in self.networks()]).mean(0)
+        """Returns the Q-values of the mean outputs, see `QNetwork.forward`."""
+        outputs = torch.stack([member.outputs(inputs) for member in self.networks()]).mean(0)
+        return to_q_values(outputs, self.bounds)
 
     def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns (weight, bias) of one equal plain network: the members side by side."""
-        members = [member.plain_layers() for member in self.networks()]
-        (first, *between, last), n = list(zip(*members, strict=True)), len(members)
-        return [
-            (np.concatenate([w for w, _ in first]), np.concatenate([b for _, b in first])),
-            *(
-                (
-                    np.asarray(block_diag(*(w for w, _ in layer))),
-                    np.concatenate([b for _, b in layer]),
-                )
-                for layer in between
-            ),
+        return side_by_side([member.plain_layers() for member in self.networks()])
+
+
+def side_by_side(
+    members: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the layers, (weight, bias) each, of one network with the members' mean outputs."""
+    (first, *between, last), n = list(zip(*members, strict=True)), len(members)
+    return [
+        (np.concatenate([w for w, _ in first]), np.concatenate([b for _, b in first])),
+        *(
             (
-                np.concatenate([w for w, _ in last], axis=1) / n,
-                np.mean([b for _, b in last], axis=0),
-            ),
-        ]
+                np.asarray(block_diag(*(w for w, _ in layer))),
+                np.concatenate([b for _, b in layer]),
+            )
+            for layer in between
+        ),
+        (
+            np.concatenate([w for w, _ in last], axis=1) / n,
+            np.mean([b for _, b in last], axis=0),
+        ),
+    ]
 
 
 def _double_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
@@ -153,6 +183,8 @@ class FlatNetwork:
     Attributes:
         values: All weights, shape (n_weights,).
         grads: Their gradient, same shape.
+        low: Least value that each weight may have, same shape.
+        high: Greatest value that each weight may have, same shape.
     """
 
     def __init__(self, network: QNetwork):
@@ -165,16 +197,25 @@ class FlatNetwork:
             parameter.data = self.values[at:end].view_as(parameter)
             parameter.grad = self.grads[at:end].view_as(parameter)
             at = end
-        n_outputs, n_actions = network.combine.shape
-        self._combine = None if n_outputs == n_actions else network.combine
         self._shapes = [(x.out_features, x.in_features) for x in network.linear_layers()]
         self._layers = self.split(self.values)
         self._slots = self.split(self.grads)
+        self.low, self.high = (
+            torch.full_like(self.values, -torch.inf),
+            self.values.new_full(self.values.shape, torch.inf),
+        )
+        for bound, wrong_side in ((self.low, 1), (self.high, -1)):
+            for (weight, _), sign in zip(self.split(bound), network.signs, strict=True):
+                weight[sign.to(weight.device) == wrong_side] = 0.0
         # Products with few columns are several times slower than the same with few rows.
         self._turned = [
             self.values.new_empty(n_in, n_out) if n_in < n_out else None
             for n_out, n_in in self._shapes
         ]
+
+    def keep_signs(self) -> None:
+        """Moves each weight of the wrong sign to 0, the nearest value that it may have."""
+        torch.clamp(self.values, min=self.low, max=self.high, out=self.values)
 
     def split(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Returns (weight, bias) views of a vector laid out as `values` is."""
@@ -196,7 +237,7 @@ class FlatNetwork:
         layers: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
         room: Sequence[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Returns scaled Q-values (n, n_actions) and the inputs of every layer.
+        """Returns log odds and scaled leads, shape (n, 2), and the inputs of every layer.
 
         Args:
             inputs: Encoded states, shape (n, n_inputs).
@@ -211,7 +252,7 @@ class FlatNetwork:
             if len(seen) <= len(layers):
                 output.relu_()
         outputs = seen.pop()
-        return (outputs if self._combine is None else outputs @ self._combine), seen
+        return outputs, seen
 
     def backward(
         self,
@@ -225,12 +266,12 @@ class FlatNetwork:
         dL/dx = g W, and a ReLU passes what was positive.
 
         Args:
-            error: dL/dQ, shape (n, n_actions).
+            error: dL/d(outputs), shape (n, 2).
             seen: The inputs of every layer, from `forward`.
             room: Memory to work in, from `room`; fresh if None.
         """
         room = self.room(len(error)) if room is None else room
-        gradient = error if self._combine is None else error @ self._combine.t()
+        gradient = error
         for i in range(len(self._layers) - 1, -1, -1):
             self._write_grads(i, gradient, seen[i])
             if i:

@@ -32,6 +32,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from oumi_deploy.episodes.schema import STANDARD_METRICS
 from oumi_deploy.errors import DeployError, near_name
+from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
 
@@ -55,9 +56,15 @@ class AlgorithmSettings:
     state: tuple[str, ...] = STANDARD_METRICS
     """Features of the state, in order: metrics, `metric.history`, clocks."""
 
+    directions: Mapping[str, str] = field(default_factory=dict)
+    """Which values of a metric are worse: `higher`, `lower`, or `either` where no order is known. A
+    value that is worse never lowers the risk. The standard metrics have theirs (health is worse
+    when lower, the others when higher), and so has what is named after them (`latency_p99`); all
+    others are `either` unless they stand here."""
+
     rewards: Rewards = field(default_factory=Rewards)
     """What decisions pay: `correct_rollback`, `correct_continue`, `missed_rollback`,
-    `unnecessary_rollback` and `step_cost`."""
+    `unnecessary_rollback`, `step_cost`, and `held` (what a person's time is worth; in scores)."""
 
     discount: float = 1.0
     """Factor on what follows a CONTINUE, 0..1."""
@@ -110,7 +117,7 @@ class AlgorithmSettings:
     """Latest environment steps that a network learns from; networks in the `environment` only."""
 
     def __post_init__(self) -> None:
-        parse_state(self.state)
+        directions_of(parse_state(self.state), self.directions)
         for name, low, high, closed in _RANGES:
             value = getattr(self, name)
             if not (
@@ -222,6 +229,10 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(value, Mapping):
             raise DeployError(f"{name}: expected names and numbers, got {value!r}")
         return Rewards(**_checked(Rewards, value, f"{name}."))
+    if get_origin(kind) is Mapping:
+        if not isinstance(value, Mapping):
+            raise DeployError(f"{name}: expected metrics and which values are worse, got {value!r}")
+        return {str(metric): direction for metric, direction in value.items()}
     if isinstance(get_origin(kind), type) and get_origin(kind) is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise DeployError(f"{name}: expected a list, got {value!r}")

@@ -19,21 +19,25 @@ Oumi shows to the trainer alone. The trainer calls `build`; a model loaded from 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from oumi.core.models.base_model import BaseModel
 from oumi.core.registry import RegistryType, register
+from oumi.utils.logging import logger
 from torch import nn
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.learning.network import QEnsemble, QNetwork
+from oumi_deploy.learning.network import QEnsemble, QNetwork, side_by_side
+from oumi_deploy.learning.table import fill_unvisited, keep_order
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.policy.calibration import read_calibration
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
 from oumi_deploy.problem.bins import cells, make_edges, table_shape
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
 
@@ -78,6 +82,14 @@ class DeploymentModel(BaseModel):
                 "about": self.about,
             }
 
+    def require_order(self) -> None:
+        """Raises DeployError where the model is one of a release that knew no order of values."""
+        if self.encoder is not None and self.encoder.directions is None:
+            raise DeployError(
+                "the loaded model was made by an earlier release, which let risk fall where a "
+                "metric got worse; it can be evaluated, but not trained on: train it anew"
+            )
+
     def made_of(self) -> dict[str, Any]:
         """Returns all but the weights: layers or bins, and the encoder; plain values."""
         return self._init_kwargs
@@ -95,6 +107,7 @@ class DeploymentModel(BaseModel):
         if self.encoder is None or "rewards" not in self.about:
             raise DeployError("the model holds no trained policy; train it with `oumi train`")
         about = {
+            "version": 1,
             **self.about,
             "rewards": Rewards(**self.about["rewards"]),
             "calibration": read_calibration(self.about["calibration"]),
@@ -130,23 +143,36 @@ class DeploymentQTable(DeploymentModel):
             super().__init__(kwargs, built)
         self.bins, self.fixed_edges = bins, plain_edges
         self.edges = [np.array(e, dtype=np.float64) for e in (built or {}).get("edges", [])]
+        self.bounds = _read_bounds(built)
         n_cells = int(np.prod(table_shape(self.edges))) if built else 0
         self.table = nn.Parameter(torch.zeros(n_cells, len(ACTIONS)))
         self.counts = nn.Buffer(torch.zeros(n_cells, len(ACTIONS)))
 
-    def build(self, encoder: StateEncoder, features: np.ndarray) -> None:
+    def build(self, encoder: StateEncoder, features: np.ndarray, bounds: Bounds) -> None:
         """Makes the table for a state, with edges from the training split's features."""
-        self.encoder = encoder
+        self.encoder, self.bounds = encoder, bounds
         self.edges = make_edges(encoder.names, features, self.bins, self.fixed_edges)
         n_cells = int(np.prod(table_shape(self.edges)))
         self.table = nn.Parameter(torch.zeros(n_cells, len(ACTIONS)))
         self.counts = nn.Buffer(torch.zeros(n_cells, len(ACTIONS)))
-        self._init_kwargs["built"] = {"edges": [inner.tolist() for inner in self.edges]}
+        self._init_kwargs["built"] = {
+            "edges": [inner.tolist() for inner in self.edges],
+            "bounds": bounds.as_dict(),
+        }
         self.describe()
 
     def cells(self, features: np.ndarray) -> np.ndarray:
         """Returns the cell of each state, int64 of shape (n,)."""
         return cells(self.edges, features)
+
+    def finish(self) -> None:
+        """Fills what was never learnt from its neighbours, and puts all in order, in place."""
+        assert self.encoder is not None
+        assert self.bounds is not None
+        table, counts = self.table.detach().numpy(), self.counts.numpy()
+        shape = table_shape(self.edges)
+        fill_unvisited(table, counts, shape)
+        keep_order(table, counts, shape, self.encoder.signs, self.bounds)
 
     def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Returns Q-values (n, n_actions) of features (n, n_features), NaN where missing."""
@@ -166,7 +192,8 @@ class DeploymentQNetwork(DeploymentModel):
 
     Args:
         hidden_sizes: Units of each hidden layer.
-        dueling: Whether the outputs are a value and the actions' advantages.
+        dueling: Without effect, and said to be: a network's outputs are what ROLLBACK is worth and
+            its lead, which keeps value and advantage apart already. Old configs have it.
         members: Networks whose mean is the Q-function; more than one steady what few releases
             teach. On `logged` experience only.
         built: What a saved model knows of its training; not for configs.
@@ -193,21 +220,36 @@ class DeploymentQNetwork(DeploymentModel):
             kwargs = {"hidden_sizes": sizes, "dueling": dueling, "members": members}
             super().__init__({**kwargs, "built": built}, built)
         self.hidden_sizes, self.dueling, self.members = sizes, dueling, members
-        n_inputs = self.encoder.n_inputs if self.encoder is not None else 1
-        self.network = self._make_network(n_inputs, (built or {}).get("scale", 1.0))
+        bounds, scale = _read_bounds(built), (built or {}).get("scale", 1.0)
+        self.network: QNetwork | QEnsemble | UnorderedNetwork
+        if self.encoder is not None and bounds is None:
+            shape = (self.encoder.n_inputs, sizes, len(ACTIONS), dueling, scale)
+            self.network = UnorderedNetwork.of(shape, members)
+            return
+        signs = np.zeros(1) if self.encoder is None else input_signs(self.encoder)
+        self.network = self._make_network(signs, bounds or Bounds.of(Rewards(), 1), scale)
 
-    def build(self, encoder: StateEncoder, scale: float, seed: int) -> None:
+    @property
+    def ordered(self) -> QNetwork | QEnsemble:
+        """The network to train; see `require_order`."""
+        assert not isinstance(self.network, UnorderedNetwork)
+        return self.network
+
+    def build(self, encoder: StateEncoder, bounds: Bounds, scale: float, seed: int) -> None:
         """Makes the network for a state, with weights drawn from `seed`."""
         self.encoder = encoder
+        if self.dueling:
+            logger.warning("model_kwargs.dueling has no effect any more: take it out")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = self._make_network(encoder.n_inputs, scale)
-        self._init_kwargs["built"] = {"scale": scale}
+            self.network = self._make_network(input_signs(encoder), bounds, scale)
+        self._init_kwargs["built"] = {"scale": scale, "bounds": bounds.as_dict()}
         self.describe()
 
-    def _make_network(self, n_inputs: int, scale: float) -> QNetwork | QEnsemble:
-        shape = (n_inputs, self.hidden_sizes, len(ACTIONS), self.dueling, scale)
-        networks = [QNetwork(*shape) for _ in range(self.members)]
+    def _make_network(
+        self, signs: np.ndarray, bounds: Bounds, scale: float
+    ) -> QNetwork | QEnsemble:
+        networks = [QNetwork(signs, self.hidden_sizes, bounds, scale) for _ in range(self.members)]
         return networks[0] if self.members == 1 else QEnsemble(networks)
 
     def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
@@ -220,7 +262,69 @@ class DeploymentQNetwork(DeploymentModel):
 
     def q_function(self) -> NetworkQ:
         """Returns the layers as numpy runs them."""
-        return NetworkQ(self.network.plain_layers())
+        bounds = None if isinstance(self.network, UnorderedNetwork) else self.network.bounds
+        return NetworkQ(self.network.plain_layers(), bounds)
+
+
+class UnorderedNetwork(nn.Module):
+    """The network of a model folder from before Q-values were bounded, to be read, not trained.
+
+    Its outputs are Q-values, or with `dueling` a value and advantages; several networks have their
+    mean.
+    """
+
+    def __init__(
+        self, n_inputs: int, sizes: Sequence[int], n_actions: int, dueling: bool, scale: float
+    ):
+        super().__init__()
+        widths = [n_inputs, *sizes, n_actions + dueling]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.members = nn.ModuleList()
+        actions = torch.eye(n_actions)
+        advantages = torch.cat([torch.ones(1, n_actions), actions - 1.0 / n_actions])
+        self.combine = (advantages if dueling else actions) * scale
+
+    @classmethod
+    def of(cls, shape: tuple[Any, ...], members: int) -> "UnorderedNetwork":
+        """Returns one network, or one that holds the members."""
+        network = cls(*shape)
+        if members > 1:
+            network.layers = nn.ModuleList()
+            network.members.extend(cls(*shape) for _ in range(members))
+        return network
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Returns Q-values of shape (n, n_actions) in double precision."""
+        hidden = inputs.double().numpy()
+        *before, (weight, bias) = self.plain_layers()
+        for w, b in before:
+            hidden = np.maximum(hidden @ w.T + b, 0.0)
+        return torch.from_numpy(hidden @ weight.T + bias)
+
+    def plain_layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns (weight, bias) of one equal plain network."""
+        if not len(self.layers):
+            return side_by_side([member.plain_layers() for member in self._members()])
+        layers = [
+            (x.weight.detach().double().numpy(), x.bias.detach().double().numpy())
+            for x in self.layers
+            if isinstance(x, nn.Linear)
+        ]
+        fold, (weight, bias) = self.combine.double().numpy().T, layers[-1]
+        return [*layers[:-1], (fold @ weight, fold @ bias)]
+
+    def _members(self) -> list["UnorderedNetwork"]:
+        return [member for member in self.members if isinstance(member, UnorderedNetwork)]
+
+
+def input_signs(encoder: StateEncoder) -> np.ndarray:
+    """Returns the sign of each network input: of the values as of the features, of marks 0."""
+    return np.concatenate([encoder.signs, np.zeros_like(encoder.signs)])
+
+
+def _read_bounds(built: Mapping[str, Any] | None) -> Bounds | None:
+    plain = (built or {}).get("bounds")
+    return None if plain is None else Bounds.from_dict(plain)
 
 
 def _plain_edges(edges: Any) -> dict[str, list[float]]:

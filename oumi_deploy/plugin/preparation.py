@@ -47,6 +47,8 @@ from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
 from oumi_deploy.plugin.oumi_params import refuse_idle_params
+from oumi_deploy.policy.policy import FORMAT_VERSION
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import (
     StateEncoder,
     encode_episodes,
@@ -77,11 +79,16 @@ def read_trainer_settings(
             )
     plain = algorithm_kwargs(params.trainer_kwargs)
     if model.encoder is not None:
+        with as_config_error("model.model_name"):
+            model.require_order()
         plain.setdefault("state", list(model.encoder.names))
+        plain.setdefault("directions", dict(model.encoder.directions or {}))
     with as_config_error("training.trainer_kwargs"):
         settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
         if model.encoder is not None and model.encoder.names != tuple(settings.state):
             raise DeployError("state differs from the loaded model's: take it out")
+        if model.encoder is not None and model.encoder.directions != settings.directions:
+            raise DeployError("directions differ from the loaded model's: take them out")
     if isinstance(model, DeploymentQNetwork) and model.members > 1:
         with as_config_error("model.model_kwargs"):
             if settings.experience == "environment":
@@ -112,7 +119,7 @@ def encode_training_split(
         Features of every decision, shape (n_decisions, n_features).
     """
     with as_config_error("data.train"):
-        encoder = model.encoder or fit_encoder(settings.state, episodes)
+        encoder = model.encoder or fit_encoder(settings.state, episodes, settings.directions)
         require_columns(encoder.state, episodes)
         features = encode_episodes(encoder.state, episodes)
     if encoder.untaught:
@@ -120,12 +127,13 @@ def encode_training_split(
             f"The training split has no value of {', '.join(encoder.untaught)}: nothing is learnt "
             "from them"
         )
+    bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):
-            model.build(encoder, features)
+            model.build(encoder, features, bounds)
     elif model.encoder is None and isinstance(model, DeploymentQNetwork):
         scale = float(np.abs(settings.rewards.table()).max())
-        model.build(encoder, scale, seed)
+        model.build(encoder, bounds, scale, seed)
     else:
         # What it was trained on before and what it is trained on now are both no surprise to it.
         model.encoder = encoder.widened(features)
@@ -178,7 +186,7 @@ def gather_experience(
         model.encoder.standardise(features),
         transitions,
         batch_size=batch_size(params),
-        scale=model.network.scale,
+        scale=model.ordered.scale,
         seed=seed,
         hiding=hiding_for(model.encoder, share, dropout, seed) if hides else None,
     )
@@ -205,9 +213,9 @@ def make_learner(
         return LoggedTable(ReplayedTable(table, counts, model.cells(features), experience))
     assert isinstance(model, DeploymentQNetwork)
     rule = rule_of(settings, params.max_grad_norm or 0.0)
-    members = [DQN(network, rule, optimizer.step) for network in model.network.networks()]
+    members = [DQN(network, rule, optimizer.step) for network in model.ordered.networks()]
     if isinstance(experience, DeploymentEnvironment):
-        scale = model.network.scale
+        scale = model.ordered.scale
         return explore_with_network(
             experience, settings, members[0], scale, batch_size(params), seed
         )
@@ -236,6 +244,7 @@ def describe_training(
         },
         metrics={},
         calibration=None,
+        version=FORMAT_VERSION,
     )
 
 

@@ -39,12 +39,12 @@ from oumi.utils.logging import logger
 from tqdm import tqdm
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.figures.run import CURVE_FILE, POLICY_FILE
 from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.files import replace_when_done
 from oumi_deploy.learning.replay import Replay
-from oumi_deploy.learning.table import fill_unvisited
 from oumi_deploy.plugin.calibration import calibrated, read_calibration_settings
 from oumi_deploy.plugin.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
 from oumi_deploy.plugin.errors import as_config_error
@@ -61,8 +61,6 @@ from oumi_deploy.plugin.preparation import (
 )
 from oumi_deploy.plugin.quiet import quiet_oumi
 from oumi_deploy.policy.policy import DeploymentPolicy
-from oumi_deploy.policy.qfunctions import TableQ
-from oumi_deploy.problem.bins import table_shape
 from oumi_deploy.problem.environment import DeploymentEnvironment
 
 TRAINER_NAME = "deployment"
@@ -294,15 +292,14 @@ class DeploymentTrainer(OumiTrainer):
         return self.last_eval or self.evaluate()
 
     def _figures(self) -> dict[str, float]:
+        """Scores the policy as it answers, uncalibrated."""
         episodes, features = self.watched
-        model = self.deployment_model
-        assert model.encoder is not None
-        q_function = model.q_function()
-        if isinstance(q_function, TableQ):
-            fill_unvisited(q_function.table, q_function.counts, table_shape(q_function.edges))
-        actions = q_function.q_values(model.encoder, features).argmax(axis=1)
+        policy = self._finished_model().policy()
         single = self.settings.form == "single"
-        return point_figures(score(episodes, actions, self.settings.rewards, single))
+        evidence = policy_evidence(policy, episodes, features=features)
+        answers = policy_answers(policy, episodes, per_observation=single, evidence=evidence)
+        scores = score(episodes, answers.actions, self.settings.rewards, single, answers)
+        return point_figures(scores)
 
     #
     # Saving and resuming
@@ -353,8 +350,7 @@ class DeploymentTrainer(OumiTrainer):
         """Returns a copy of the model to hand on; what is being learnt stays untouched."""
         model = copy.deepcopy(self.deployment_model)
         if isinstance(model, DeploymentQTable):
-            table, counts = model.table.detach().numpy(), model.counts.numpy()
-            fill_unvisited(table, counts, table_shape(model.edges))
+            model.finish()
         figures = {k: v for k, v in self.last_eval.items() if math.isfinite(v)}
         model.describe(metrics={"steps": self.state.global_step, "validation": figures})
         return model

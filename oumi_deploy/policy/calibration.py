@@ -95,6 +95,10 @@ def check_alpha(alpha: float | None) -> None:
         )
 
 
+UNCALIBRATED = Calibration(0.0, 1.0)
+"""What stands for a calibration that is not there: the risk that Q(ROLLBACK) implies."""
+
+
 def belief_log_odds(q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
     """Returns the log odds of "bad" that Q(ROLLBACK) implies, rising in it.
 

@@ -27,7 +27,7 @@ from oumi_deploy.policy.answers import ANSWERS, PAUSED
 from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.rulers import REQUESTS, Ruler, ruler_of, ruler_of_requests
-from oumi_deploy.policy.weighing import Reading
+from oumi_deploy.policy.weighing import End, Reading
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
@@ -69,9 +69,9 @@ class _Turn:
 class _Trial:
     """Answers the newest observation anew, with other values."""
 
-    def __init__(self, policy: "DeploymentPolicy", newest: Newest, last: bool):
-        self.policy, self.newest, self.last = policy, newest, last
-        answers = newest.weighed.answers(policy.calibration, last=last)
+    def __init__(self, policy: "DeploymentPolicy", newest: Newest, when: End):
+        self.policy, self.newest, self.when = policy, newest, when
+        answers = newest.weighed.answers(policy, when)
         self.actual = int(answers.decision[0])
         metrics = list(policy.encoder.metrics)
         self.rulers = [ruler_of(policy, newest, metric) for metric in metrics]
@@ -102,7 +102,7 @@ class _Trial:
                 np.where(levers == of_requests, values, reading.requests),
             ),
         )
-        return weighed.answers(self.policy.calibration, last=self.last).decision.reshape(shape)
+        return weighed.answers(self.policy, self.when).decision.reshape(shape)
 
     def turns(self, codes: np.ndarray) -> np.ndarray:
         """Returns which answers turn the decision, bool of the shape of codes.
@@ -113,7 +113,7 @@ class _Trial:
         return is_other if self.actual == PAUSED else is_other & (codes != PAUSED)
 
 
-def nearest_change(policy: "DeploymentPolicy", newest: Newest, *, last: bool) -> Change | None:
+def nearest_change(policy: "DeploymentPolicy", newest: Newest, when: End) -> Change | None:
     """Returns the change that is nearest in units of the encoder's scale, None if there is none.
 
     A grid over the range that training has seen finds where the answer turns, as far as the
@@ -123,9 +123,9 @@ def nearest_change(policy: "DeploymentPolicy", newest: Newest, *, last: bool) ->
     Args:
         policy: The policy.
         newest: The newest observation of a rollout.
-        last: Whether no later observation will come.
+        when: What the caller says of the end of the rollout.
     """
-    trial = _Trial(policy, newest, last)
+    trial = _Trial(policy, newest, when)
     rulers = trial.rulers
     grid = np.array([ruler.grid(_GRID) for ruler in rulers])
     codes = trial.answers(np.arange(len(rulers))[:, None], grid)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from oumi_deploy.policy.attribution import MetricEffect, attribute
 from oumi_deploy.policy.counterfactual import Change, nearest_change
 from oumi_deploy.policy.rollout import Rollout
+from oumi_deploy.policy.weighing import End
 from oumi_deploy.policy.wording import sentence
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def explain(
     observations: Sequence[Mapping[str, Any]],
     *,
     last: bool = False,
+    asks_again: bool = False,
     seed: int = 0,
 ) -> Explanation:
     """Explains the decision on the newest of a rollout's observations.
@@ -74,6 +76,7 @@ def explain(
         policy: The policy.
         observations: As `DeploymentPolicy.decide` takes them.
         last: Whether no later observation will come.
+        asks_again: Whether the caller asks again at its last look while the answer is PAUSE.
         seed: Seed of the sampled contributions, where they are not exact.
 
     Raises:
@@ -86,10 +89,10 @@ def explain(
     """
     rollout = policy.begin()
     rollout.observe_all(observations)
-    return explain_rollout(rollout, last=last, seed=seed)
+    return explain_rollout(rollout, End(last, asks_again), seed=seed)
 
 
-def explain_rollout(rollout: Rollout, *, last: bool = False, seed: int = 0) -> Explanation:
+def explain_rollout(rollout: Rollout, when: End | None = None, *, seed: int = 0) -> Explanation:
     """Explains the decision on the newest observation of a rollout under way, see `explain`.
 
     It costs the same however long the rollout is.
@@ -97,11 +100,12 @@ def explain_rollout(rollout: Rollout, *, last: bool = False, seed: int = 0) -> E
     Raises:
         DeployError: Where `Rollout.decide` does.
     """
-    decision = rollout.decide(last=last).decision
+    when = End() if when is None else when
+    decision = rollout.decide(last=when.last, asks_again=when.asks_again).decision
     policy, newest = rollout.policy, rollout.newest
     assert newest is not None, "decide has refused a rollout without an observation"
     attribution = attribute(policy, newest, seed)
-    change = nearest_change(policy, newest, last=last)
+    change = nearest_change(policy, newest, when)
     return Explanation(
         decision=decision,
         output="q_difference" if policy.calibration is None else "risk",
@@ -111,5 +115,5 @@ def explain_rollout(rollout: Rollout, *, last: bool = False, seed: int = 0) -> E
         standard_error=attribution.standard_error,
         metrics=attribution.effects,
         change=change,
-        sentence=sentence(policy, newest, decision, attribution, change, last=last),
+        sentence=sentence(policy, newest, decision, attribution, change, when),
     )

@@ -26,16 +26,21 @@ import numpy as np
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.files import replace_when_done
-from oumi_deploy.policy.calibration import Calibration, read_calibration
-from oumi_deploy.policy.pauses import Evidence, is_telemetry
+from oumi_deploy.policy.calibration import UNCALIBRATED, Calibration, read_calibration
+from oumi_deploy.policy.pauses import Evidence, count_requests
 from oumi_deploy.policy.qfunctions import QFunction, q_function_of
 from oumi_deploy.policy.rollout import Decision, Rollout
+from oumi_deploy.policy.usable import Usable
+from oumi_deploy.problem.arithmetic import Number
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import ACTIONS, FORMS, Rewards
 
 FORMAT = "oumi_deploy.policy"
-FORMAT_VERSION = 1
-"""Version of the policy file. Files of later versions are refused, not guessed at."""
+FORMAT_VERSION = 2
+"""Version of the policy file. Files of version 1 decide as they did; files of later versions are
+refused, not guessed at."""
+
+_VERSIONS = (1, FORMAT_VERSION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,7 @@ class DeploymentPolicy:
         training_data: Fingerprint and size of the training split.
         metrics: Figures from training, free-form.
         calibration: What turns Q-values into risk, confidence and PAUSE; None until calibrated.
+        version: Version of the policy file whose rules decide, see `answers` and `version_1`.
 
     Example:
         >>> policy = DeploymentPolicy.load("deployment_policy_model.json")  # doctest: +SKIP
@@ -66,8 +72,15 @@ class DeploymentPolicy:
     training_data: Mapping[str, Any]
     metrics: Mapping[str, Any]
     calibration: Calibration | None = None
+    version: int = FORMAT_VERSION
 
-    def decide(self, observations: Sequence[Mapping[str, Any]], *, last: bool = False) -> Decision:
+    def decide(
+        self,
+        observations: Sequence[Mapping[str, Any]],
+        *,
+        last: bool = False,
+        asks_again: bool = False,
+    ) -> Decision:
         """Decides on the newest of a rollout's observations.
 
         Args:
@@ -77,13 +90,14 @@ class DeploymentPolicy:
                 observations bring `planned_steps`, the policy knows by itself; and its Q-values,
                 where `planned_share` is in its state, know by that alone: see
                 `observation.as_last`.
+            asks_again: Whether the caller asks again at its last look while the answer is PAUSE.
 
         Raises:
             DeployError: If there is no canary observation, or a value is none.
         """
         rollout = self.begin()
         rollout.observe_all(observations)
-        return rollout.decide(last=last)
+        return rollout.decide(last=last, asks_again=asks_again)
 
     def begin(self) -> Rollout:
         """Starts a rollout that takes its observations one by one."""
@@ -94,37 +108,66 @@ class DeploymentPolicy:
         return self.q_function.q_values(self.encoder, features)
 
     def evidence(
-        self, features: np.ndarray, is_silent: np.ndarray, requests: np.ndarray
+        self,
+        features: np.ndarray,
+        is_silent: np.ndarray,
+        was_silent: np.ndarray,
+        requests: np.ndarray,
+        guard: np.ndarray | None = None,
     ) -> Evidence:
         """Returns what n observations carry, for `answers.prefer` to weigh.
 
         Args:
             features: Shape (n, n_features).
-            is_silent: Whether none of the state's metrics has a value in the last two
-                observations, bool of shape (n,).
-            requests: Requests in the newest observation, shape (n,), NaN where unknown.
+            is_silent: Whether the state can use nothing of the observation, bool of shape (n,).
+            was_silent: The same of the observation before, True where there was none.
+            requests: Requests that the answer rests on, see `pauses.count_requests`, shape (n,),
+                NaN where unknown.
+            guard: What guardrails ask for, codes of `Guard`, shape (n,); nothing if None.
         """
         low, high = self._value_range
         is_outside = ((features < low) | (features > high)).any(axis=1)
-        return Evidence(self.q_values(features), is_silent, is_outside, requests)
+        q_values = uncounted = self.q_values(features)
+        few = requests < self.least_requests
+        if self.version > 1 and few.any():
+            uncounted = q_values.copy()
+            uncounted[few] = self.q_values(self.encoder.typical(features[few]))
+        guard = np.zeros(len(features), dtype=int) if guard is None else guard
+        silent = is_silent & was_silent if self.version == 1 else is_silent
+        return Evidence(q_values, silent, is_outside, requests, uncounted, guard)
 
-    def evidence_of_one(self, features: np.ndarray, is_silent: bool, requests: float) -> Evidence:
+    def evidence_of_one(
+        self,
+        features: np.ndarray,
+        is_silent: bool,
+        was_silent: bool,
+        requests: float,
+        guard: int = 0,
+    ) -> Evidence:
         """Returns in numbers what one observation carries, see `evidence`; features (1, n)."""
         low, high = self._value_range
         is_outside = bool(((features < low) | (features > high)).any())
-        return Evidence(self.q_values(features)[0].tolist(), is_silent, is_outside, requests)
-
-    def is_silent(self, values: Sequence[float]) -> bool:
-        """Returns whether an observation reports none of the state's metrics.
-
-        Args:
-            values: Each metric of the encoder, NaN where missing.
-        """
-        return all(values[at] != values[at] for at in self._telemetry)
+        q_values = uncounted = self.q_values(features)[0].tolist()
+        if self.version > 1 and requests < self.least_requests:
+            uncounted = self.q_values(self.encoder.typical(features))[0].tolist()
+        silent = is_silent and was_silent if self.version == 1 else is_silent
+        return Evidence(q_values, silent, is_outside, requests, uncounted, guard)
 
     @cached_property
-    def _telemetry(self) -> tuple[int, ...]:
-        return tuple(np.flatnonzero(is_telemetry(self.encoder.metrics)).tolist())
+    def usable(self) -> Usable:
+        """What of an observation the state can use."""
+        return Usable.of(self.encoder.state, alone=self.version == 1)
+
+    @cached_property
+    def least_requests(self) -> float:
+        """Requests that an answer takes."""
+        return (self.calibration or UNCALIBRATED).pauses.min_requests
+
+    def count_requests(self, short: Number, requests: Number) -> tuple[Number, Number]:
+        """Returns the requests that an answer rests on, and those left over, too few for it."""
+        if self.version == 1:
+            return requests, 0.0 * short
+        return count_requests(short, requests, self.least_requests)
 
     @cached_property
     def _value_range(self) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +178,7 @@ class DeploymentPolicy:
         """Returns the policy as plain values, in the order of the file."""
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": self.version,
             "actions": list(ACTIONS),
             "form": self.form,
             "rewards": self.rewards.as_dict(),
@@ -161,10 +204,11 @@ class DeploymentPolicy:
         """
         if not isinstance(plain, Mapping) or plain.get("format") != FORMAT:
             raise DeployError(f"not a deployment policy: its `format` is not {FORMAT!r}")
-        if plain.get("format_version") != FORMAT_VERSION:
+        version = plain.get("format_version")
+        if type(version) is not int or version not in _VERSIONS:
             raise DeployError(
-                f"policy file version {plain.get('format_version')!r}; this release of "
-                f"oumi-deploy reads version {FORMAT_VERSION}"
+                f"policy file version {version!r}; this release of oumi-deploy reads versions "
+                f"{' and '.join(map(str, _VERSIONS))}"
             )
         if plain.get("actions") != list(ACTIONS):
             raise DeployError(f"actions: expected {list(ACTIONS)}, got {plain.get('actions')!r}")
@@ -179,6 +223,7 @@ class DeploymentPolicy:
                 training_data=dict(plain["training_data"]),
                 metrics=dict(plain["metrics"]),
                 calibration=read_calibration(plain["calibration"]),
+                version=version,
             )
         except KeyError as error:
             raise DeployError(f"the policy has no {error}") from error

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The two kinds of Q-function as numpy evaluates them, and as the policy file holds them."""
+"""The kinds of Q-function as numpy evaluates them, and as the policy file holds them."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ import numpy as np
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.bins import cells, table_shape
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import StateEncoder
 
 
@@ -88,9 +89,12 @@ class NetworkQ:
 
     Attributes:
         layers: (weight, bias) of each, shapes (n_out, n_in) and (n_out,).
+        bounds: How its two outputs become Q-values; None where they are Q-values themselves, as in
+            policy files of version 1.
     """
 
     layers: Sequence[tuple[np.ndarray, np.ndarray]]
+    bounds: Bounds | None = None
 
     def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
         """Standardises the features and runs them through the layers."""
@@ -100,12 +104,14 @@ class NetworkQ:
             hidden += bias
             np.maximum(hidden, 0.0, out=hidden)
         weight, bias = self.layers[-1]
-        return hidden @ weight.T + bias
+        outputs = hidden @ weight.T + bias
+        return outputs if self.bounds is None else self.bounds.q_values(outputs)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the layers as nested lists."""
         layers = [{"weight": w.tolist(), "bias": b.tolist()} for w, b in self.layers]
-        return {"kind": "network", "activation": "relu", "layers": layers}
+        plain = {"kind": "network", "activation": "relu", "layers": layers}
+        return plain if self.bounds is None else {**plain, "bounds": self.bounds.as_dict()}
 
 
 def q_function_of(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: int) -> QFunction:
@@ -151,7 +157,8 @@ def _read_network(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: in
         n_inputs = len(weight)
     if not layers or n_inputs != n_actions:
         raise DeployError(f"q_function: the network has {n_inputs} outputs for {n_actions} actions")
-    return NetworkQ(layers)
+    bounds = plain.get("bounds")
+    return NetworkQ(layers, None if bounds is None else Bounds.from_dict(bounds))
 
 
 def _require_finite(*arrays: np.ndarray) -> None:

@@ -26,8 +26,8 @@ from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS, TEXT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.answers import ANSWERS
 from oumi_deploy.policy.observation import is_baseline, read_metrics, read_number, read_time
-from oumi_deploy.policy.pauses import Reason, is_telemetry
-from oumi_deploy.policy.weighing import Past, Reading, Weighed, weigh
+from oumi_deploy.policy.pauses import Reason
+from oumi_deploy.policy.weighing import End, Past, Reading, Weighed, weigh
 from oumi_deploy.problem.history import Memory
 from oumi_deploy.problem.rewards import ACTIONS
 
@@ -43,16 +43,18 @@ class Decision:
     """An answer.
 
     Attributes:
-        decision: `CONTINUE`, `ROLLBACK` or, of a calibrated policy, `PAUSE`: hold the rollout as it
-            is and ask again with the next observation.
+        decision: `CONTINUE`, send more traffic; `ROLLBACK`; or `PAUSE`, hold the rollout as it is
+            and ask again with the next observation.
         confidence: Probability 0..1 that the decision is right; for PAUSE that of the likelier
-            outcome; None if the policy is not calibrated.
+            outcome. None of a policy file of version 1 that is not calibrated.
         risk: Probability 0..1 that the release is bad, from what was seen so far; None likewise.
         q_values: Expected reward of each action, by name.
         q_margin: How far the Q-value of the action that the policy prefers lies above the next
             best action's, 0 or more.
         reasons: Why the answer is not simply what the policy prefers: names of `Reason`, in small
             letters.
+        calibrated: Whether risk and confidence were fitted to releases that the policy was not
+            trained on; else they are what the Q-values imply.
     """
 
     decision: str
@@ -61,6 +63,7 @@ class Decision:
     q_values: dict[str, float]
     q_margin: float
     reasons: tuple[str, ...] = ()
+    calibrated: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as plain values."""
@@ -71,6 +74,7 @@ class Decision:
             "q_values": self.q_values,
             "q_margin": self.q_margin,
             "reasons": list(self.reasons),
+            "calibrated": self.calibrated,
         }
 
 
@@ -94,6 +98,7 @@ class _Standing(NamedTuple):
 
     memories: tuple[Memory, ...]
     was_silent: bool
+    requests_short: float
     pauses_running: int
 
 
@@ -122,7 +127,7 @@ class Rollout:
     def __init__(self, policy: "DeploymentPolicy"):
         self.policy = policy
         self._look: _Look | None = None
-        self._standing = _Standing((Memory(),) * len(policy.encoder.metrics), True, 0)
+        self._standing = _Standing((Memory(),) * len(policy.encoder.metrics), True, 0.0, 0)
         self._n_seen = 0
         self._is_told, self._strangers = False, set[str]()
         self._latest_step = self._latest_minute = -inf
@@ -135,8 +140,8 @@ class Rollout:
             return None
         past = Past(
             Memory.of_one(look.before.memories),
-            is_telemetry(self.policy.encoder.metrics),
             np.array([look.before.was_silent]),
+            np.array([look.before.requests_short]),
             np.array([look.before.pauses_running]),
         )
         reading = Reading(
@@ -203,12 +208,14 @@ class Rollout:
             for memory, value, old in zip(before.memories, values, control, strict=True)
         )
         features = policy.encoder.encode(memories)
-        is_silent = policy.is_silent(values)
-        evidence = policy.evidence_of_one(features, is_silent and before.was_silent, requests)
+        based = [memory.base_count > 0 for memory in memories]
+        is_silent = policy.usable.is_silent_one(values, control, based)
+        enough, short = policy.count_requests(before.requests_short, requests)
+        evidence = policy.evidence_of_one(features, is_silent, before.was_silent, enough)
         share = memories[0].planned_share
         weighed = weigh(policy, features, evidence, share, before.pauses_running)
         self._look = _Look(before, values, control, minute, planned_steps, requests, weighed)
-        self._standing = _Standing(memories, is_silent, weighed.pauses_running)
+        self._standing = _Standing(memories, is_silent, short, weighed.pauses_running)
 
     def _note_names(self, observation: Mapping[str, Any]) -> None:
         if self._is_told:
@@ -231,40 +238,42 @@ class Rollout:
         self._latest_step = max(self._latest_step, step)
         self._latest_minute = max(self._latest_minute, minute)
 
-    def decide(self, *, last: bool = False) -> Decision:
+    def decide(self, *, last: bool = False, asks_again: bool = False) -> Decision:
         """Decides on the newest observation.
 
         Args:
             last: Whether no later observation will come, see `DeploymentPolicy.decide`.
+            asks_again: Whether the caller asks again at its last look while the answer is PAUSE.
 
         Raises:
             DeployError: If there is no observation to decide on; and if none so much as names a
-                metric of the state, unless the policy is calibrated and every name is known to
-                be none: missing telemetry does not explain another spelling.
+                metric of the state, unless every name is known to be none: missing telemetry does
+                not explain another spelling.
         """
-        calibration = self.policy.calibration
         if self._look is None:
             raise DeployError(
                 "there is no canary observation to decide on: send at least one whose phase is "
                 "not baseline"
             )
-        if not self._is_told and (self._strangers or calibration is None):
-            metrics = ", ".join(self.policy.encoder.metrics)
+        policy = self.policy
+        says_risk = policy.version > 1 or policy.calibration is not None
+        if not self._is_told and (self._strangers or not says_risk):
+            metrics = ", ".join(policy.encoder.metrics)
             raise DeployError(
                 f"no observation names a metric of the policy's state ({metrics}); send null for "
                 "one that nobody reported"
             )
         weighed = self._look.weighed
-        answers = weighed.answers(calibration, last=last)
+        answers = weighed.answers(policy, End(last, asks_again))
         *_, second, best = sorted(weighed.q_values)
-        is_sure = calibration is not None
         return Decision(
             decision=ANSWERS[answers.decision],
-            confidence=answers.confidence if is_sure else None,
-            risk=answers.risk if is_sure else None,
+            confidence=answers.confidence if says_risk else None,
+            risk=answers.risk if says_risk else None,
             q_values=dict(zip(ACTIONS, weighed.q_values, strict=True)),
             q_margin=best - second,
             reasons=reason_names(answers.reasons),
+            calibrated=policy.calibration is not None,
         )
 
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from oumi_deploy.policy.answers import Answers, Preferences, prefer, settle
-from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.problem.arithmetic import Number
 from oumi_deploy.problem.encoder import encode_memory
@@ -53,6 +52,19 @@ class Reading:
     requests: np.ndarray
 
 
+class End(NamedTuple):
+    """What a caller says of the end of the rollout.
+
+    Attributes:
+        last: Whether no later observation will come.
+        asks_again: Whether the tool asks again at its last look while the answer is PAUSE, so that
+            a PAUSE can go on there.
+    """
+
+    last: bool = False
+    asks_again: bool = False
+
+
 class Weighed(NamedTuple):
     """What a policy makes of n newest observations, or of one in numbers.
 
@@ -70,9 +82,10 @@ class Weighed(NamedTuple):
     pauses_running: Number
     is_last: Number
 
-    def answers(self, calibration: Calibration | None, *, last: bool) -> Answers:
-        """Returns what the policy answers; `last` if it is known that nothing follows."""
-        return settle(calibration, self.preferred, self.pauses_running, self.is_last | last)
+    def answers(self, policy: "DeploymentPolicy", when: "End") -> Answers:
+        """Returns what the policy answers."""
+        is_last = (self.is_last | when.last) & (not when.asks_again)
+        return settle(policy, self.preferred, self.pauses_running, is_last)
 
     def in_arrays(self) -> "Weighed":
         """Returns what is made of one observation in arrays of n = 1."""
@@ -101,7 +114,7 @@ def weigh(
         planned_share: Share of the planned observations seen, shape (n,), NaN if unknown.
         pauses_before: Observations running before these that wanted a pause, int of shape (n,).
     """
-    preferred = prefer(policy.calibration, policy.rewards, evidence)
+    preferred = prefer(policy, evidence)
     running = (pauses_before + 1) * preferred.wants_pause
     return Weighed(features, evidence.q_values, preferred, running, planned_share >= 1.0)
 
@@ -112,20 +125,20 @@ class Past:
 
     Attributes:
         memory: The history of their metrics.
-        is_telemetry: Which metrics the release reports, bool of shape (m,).
-        was_silent: Whether it reported none of them at last, bool of shape (n,).
+        was_silent: Whether the state could use nothing at last, bool of shape (n,).
+        requests_short: Requests so far that were too few for an answer, shape (n,).
         pauses_running: Observations running that wanted a pause, int of shape (n,).
     """
 
     memory: Memory
-    is_telemetry: np.ndarray
     was_silent: np.ndarray
+    requests_short: np.ndarray
     pauses_running: np.ndarray
 
     def repeat(self, n: int) -> "Past":
         """Returns the past of one rollout n times."""
-        was_silent, running = self.was_silent.repeat(n), self.pauses_running.repeat(n)
-        return Past(self.memory.repeat(n), self.is_telemetry, was_silent, running)
+        others = (self.was_silent, self.requests_short, self.pauses_running)
+        return Past(self.memory.repeat(n), *(x.repeat(n) for x in others))
 
     def take_in(self, policy: "DeploymentPolicy", reading: Reading) -> Weighed:
         """Has the policy judge the next observation of each rollout."""
@@ -133,6 +146,7 @@ class Past:
             reading.values, reading.control, reading.minute, reading.planned_steps
         )
         features = encode_memory(policy.encoder.state, policy.encoder.metrics, memory)
-        is_silent = np.isnan(reading.values[:, self.is_telemetry]).all(axis=1)
-        evidence = policy.evidence(features, is_silent & self.was_silent, reading.requests)
+        is_silent = policy.usable.is_silent(reading.values, reading.control, memory.base_count > 0)
+        requests, _ = policy.count_requests(self.requests_short, reading.requests)
+        evidence = policy.evidence(features, is_silent, self.was_silent, requests)
         return weigh(policy, features, evidence, memory.planned_share[:, 0], self.pauses_running)

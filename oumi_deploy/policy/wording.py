@@ -26,6 +26,7 @@ from oumi_deploy.policy.counterfactual import Change
 from oumi_deploy.policy.pauses import PAUSE, Reason
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.rulers import REQUESTS, decimals_of, leading_feature
+from oumi_deploy.policy.weighing import End
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
 if TYPE_CHECKING:
@@ -41,11 +42,10 @@ def sentence(
     decision: str,
     attribution: Attribution,
     change: Change | None,
-    *,
-    last: bool,
+    when: End,
 ) -> str:
     """Says what was decided, why, and what would turn it."""
-    why = _what_holds_back(policy, newest, last) or _what_pushed(policy, decision, attribution)
+    why = _what_holds_back(policy, newest, when) or _what_pushed(policy, decision, attribution)
     return f"{decision}: {why}; {_what_would_turn(policy, newest, decision, change)}."
 
 
@@ -76,12 +76,12 @@ def _number(x: float, scale: float) -> str:
     return f"{x:.2g}" if x and not float(text) else text
 
 
-def _what_holds_back(policy: "DeploymentPolicy", newest: Newest, last: bool) -> str:
+def _what_holds_back(policy: "DeploymentPolicy", newest: Newest, when: End) -> str:
     """Says why the answer is not simply what the policy prefers; empty where it is."""
     calibration, weighed = policy.calibration, newest.weighed
     if calibration is None or not weighed.preferred.reasons[0]:
         return ""
-    answers = weighed.answers(calibration, last=last)
+    answers = weighed.answers(policy, when)
     flags, rules = answers.reasons[0], calibration.pauses
     says = {
         Reason.TELEMETRY_MISSING: _silence,
@@ -102,10 +102,9 @@ def _what_holds_back(policy: "DeploymentPolicy", newest: Newest, last: bool) -> 
 
 
 def _silence(policy: "DeploymentPolicy", calibration: Calibration, newest: Newest) -> str:
-    is_told = newest.past.is_telemetry
-    metrics = [m for m, told in zip(policy.encoder.metrics, is_told, strict=True) if told]
+    metrics = [policy.encoder.metrics[at] for at in policy.usable.columns]
     is_first = newest.past.memory.n_canary[0, 0] == 0
-    when = "in the only observation so far" if is_first else "in the last two observations"
+    when = "in the only observation so far" if is_first else "in the newest observation"
     if len(metrics) == 1:
         return f"{metrics[0]} was not reported {when}"
     more = f" and {len(metrics) - _NAMED} more" * (len(metrics) > _NAMED)

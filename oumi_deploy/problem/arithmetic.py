@@ -35,6 +35,16 @@ def choose(condition: Number, one: Number, other: Number) -> Number:
     return one if condition else other
 
 
+def negate(condition: Number) -> Number:
+    """Returns whether the condition does not hold."""
+    return ~condition if isinstance(condition, np.ndarray) else not condition
+
+
+def anywhere(condition: Number) -> bool:
+    """Returns whether the condition holds anywhere."""
+    return bool(condition.any()) if isinstance(condition, np.ndarray) else condition
+
+
 def larger(known: Number, other: Number) -> Number:
     """Returns the larger one; the known one where the other is NaN."""
     if isinstance(other, np.ndarray):

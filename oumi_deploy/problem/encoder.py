@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.arithmetic import Number
+from oumi_deploy.problem.directions import DIRECTIONS, directions_of, is_counted, signs_of
 from oumi_deploy.problem.episode_columns import EpisodeColumns
 from oumi_deploy.problem.history import KINDS, Memory
 from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state
@@ -47,6 +49,8 @@ class StateEncoder:
         scale: Spread of each feature over the training split, shape (n_features,), above 0.
         low: Smallest value of each feature in the training split, NaN if it had none.
         high: Largest value of each feature in the training split, NaN if it had none.
+        directions: Which values of each metric are worse, see `problem.directions`. None of an
+            encoder from a policy file of version 1: it knows no order, and clips nothing.
     """
 
     state: tuple[Feature, ...]
@@ -54,6 +58,7 @@ class StateEncoder:
     scale: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    directions: Mapping[str, str] | None = None
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -69,6 +74,50 @@ class StateEncoder:
     def untaught(self) -> tuple[str, ...]:
         """Names of the features that the training split never had a value of."""
         return tuple(n for n, x in zip(self.names, self.low, strict=True) if np.isnan(x))
+
+    @cached_property
+    def signs(self) -> np.ndarray:
+        """1 where a higher feature is worse, -1 where a lower one is, 0 where neither is."""
+        return signs_of(self.state, self.directions or {})
+
+    @cached_property
+    def _clip_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """The values that are told apart, see `clip`; both of shape (n_features,)."""
+        low = np.where(self.signs < 0, -np.inf, self.low)
+        high = np.where(self.signs > 0, np.inf, self.high)
+        # Nothing was learnt of a feature that training never had: it is missing, not normal.
+        untaught = np.isnan(self.low)
+        return np.where(untaught, np.nan, low), np.where(untaught, np.nan, high)
+
+    def clip(self, features: np.ndarray) -> np.ndarray:
+        """Returns features with nothing better than the best that training has seen.
+
+        A value that is better than all of them says no more than the best; one that is worse
+        counts as itself, so at least as the worst. Where no order is known, and for clocks, both
+        ends count as the nearest value that training has seen. A feature that training never had
+        becomes missing.
+
+        Args:
+            features: Shape (n, n_features), NaN where missing.
+        """
+        low, high = self._clip_range
+        return np.maximum(np.minimum(features, high), low)
+
+    def typical(self, features: np.ndarray) -> np.ndarray:
+        """Returns features in which what is taken over requests is at most as bad as usual.
+
+        Usual is the training split's median. So an answer can be had that does not rest on the
+        errors or the latency of a few requests.
+
+        Args:
+            features: Shape (n, n_features), NaN where missing; they stay missing.
+        """
+        counted = np.array([f.metric is not None and is_counted(f.metric) for f in self.state])
+        worst = np.where(self.signs > 0, np.minimum(features, self.center), features)
+        worst = np.where(self.signs < 0, np.maximum(features, self.center), worst)
+        neither = (self.signs == 0) & np.array([f.kind not in SHARES for f in self.state])
+        worst = np.where(neither & ~np.isnan(features), self.center, worst)
+        return np.where(counted, worst, features)
 
     @cached_property
     def _recipe(self) -> tuple[tuple[Callable[[Memory], Number], int], ...]:
@@ -92,20 +141,26 @@ class StateEncoder:
         return 2 * len(self.state)
 
     def range_of_values(self, margin: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the lowest and highest value of each feature that training has seen.
+        """Returns the values of each feature beyond which nothing is known of a release.
+
+        A value that is better than all that training has seen is no surprise, and more traffic
+        than ever is none either.
 
         Args:
             margin: How much wider on either side, in widths of the range.
 
         Returns:
-            Two of shape (n_features,); infinite for clocks, for shares of observations, and for
-            features that the training split never had.
+            Two of shape (n_features,); infinite for clocks, for shares of observations, for
+            features that the training split never had, on the better side of a metric with an
+            order, and for columns that tell of the traffic.
         """
         bound = np.array([f.metric is not None and f.kind not in SHARES for f in self.state])
         bound &= ~np.isnan(self.low)
+        if self.directions is not None:
+            bound &= np.array([f.metric not in ROLLOUT_COLUMNS for f in self.state])
         room = margin * (self.high - self.low)
-        low = np.where(bound, self.low - room, -np.inf)
-        return low, np.where(bound, self.high + room, np.inf)
+        low = np.where(bound & (self.signs <= 0), self.low - room, -np.inf)
+        return low, np.where(bound & (self.signs >= 0), self.high + room, np.inf)
 
     def widened(self, features: np.ndarray) -> "StateEncoder":
         """Returns the encoder with a range that holds these features too.
@@ -126,7 +181,7 @@ class StateEncoder:
         that an error rate of 0.9 does not flatten the difference between 0.01 and 0.02.
 
         Args:
-            features: Shape (n, n_features), NaN where missing.
+            features: Shape (n, n_features), NaN where missing; they are clipped, see `clip`.
 
         Returns:
             Shape (n, 2 n_features), float32 within -LIMIT..LIMIT: the values, 0 where missing,
@@ -135,7 +190,8 @@ class StateEncoder:
         n_features = len(self.state)
         inputs = np.empty((len(features), self.n_inputs), dtype=np.float32)
         for start in range(0, len(features), _AT_ONCE):
-            values = features[start : start + _AT_ONCE] - self.center
+            values = features[start : start + _AT_ONCE]
+            values = (values if self.directions is None else self.clip(values)) - self.center
             values /= self.scale
             missing = np.isnan(values)
             np.arcsinh(values, out=values)
@@ -152,7 +208,8 @@ class StateEncoder:
             name: [None if np.isnan(x) else float(x) for x in getattr(self, name)]
             for name in ("center", "scale", "low", "high")
         }
-        return {"state": list(self.names), **statistics}
+        plain = {"state": list(self.names), **statistics}
+        return plain if self.directions is None else {**plain, "directions": dict(self.directions)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "StateEncoder":
@@ -171,19 +228,41 @@ class StateEncoder:
             raise DeployError(f"encoder: {error} is missing or malformed") from error
         if any(len(values) != len(state) for values in statistics):
             raise DeployError("encoder: statistics and state differ in length")
-        center, scale = statistics[:2]
+        center, scale, low, high = statistics
         if not (np.isfinite(center).all() and np.isfinite(scale).all() and (scale > 0).all()):
             raise DeployError("encoder: center must be finite and scale above 0")
-        return cls(state, *statistics)
+        directions = _read_directions(plain.get("directions"), state)
+        return cls(state, center, scale, low, high, directions)
 
 
-def fit_encoder(names: Sequence[str], episodes: EpisodeColumns) -> StateEncoder:
+def _read_directions(plain: Any, state: Sequence[Feature]) -> dict[str, str] | None:
+    if plain is None:
+        return None
+    if not isinstance(plain, Mapping) or set(plain) != set(metrics_of(state)):
+        raise DeployError("encoder: directions and state name different metrics")
+    if not all(direction in DIRECTIONS for direction in plain.values()):
+        raise DeployError(f"encoder: a direction is not one of {', '.join(DIRECTIONS)}")
+    return dict(plain)
+
+
+def fit_encoder(
+    names: Sequence[str],
+    episodes: EpisodeColumns,
+    directions: Mapping[str, str] | None = None,
+) -> StateEncoder:
     """Fits the statistics of a state to the training split.
 
+    Args:
+        names: Names of the features.
+        episodes: The training split.
+        directions: Which values of single metrics are worse, where that is not their default.
+
     Raises:
-        DeployError: If the state is not one, or names a metric that the episodes lack.
+        DeployError: If the state is not one, names a metric that the episodes lack, or lacks a
+            metric that a direction is given for.
     """
     state = parse_state(names)
+    given = directions_of(state, directions or {})
     require_columns(state, episodes)
     features = encode_episodes(state, episodes)
     low, center, high, scale = (np.full(len(state), np.nan) for _ in range(4))
@@ -197,7 +276,7 @@ def fit_encoder(names: Sequence[str], episodes: EpisodeColumns) -> StateEncoder:
             scale[i] = max((quartiles[1] - quartiles[0]) / 1.349, known.std() / 10)
     center = np.nan_to_num(center)
     scale = np.where(scale > 1e-12, scale, 1.0)
-    return StateEncoder(state, center, scale, low, high)
+    return StateEncoder(state, center, scale, low, high, given)
 
 
 def require_columns(state: Sequence[Feature], episodes: EpisodeColumns) -> None:

@@ -25,6 +25,7 @@ from math import isfinite
 import numpy as np
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.problem.arithmetic import Number
 
 
 class Action(IntEnum):
@@ -61,6 +62,10 @@ class Rewards:
     """Cost of each CONTINUE on a bad release that another observation follows, times the share
     of traffic or pods on the new version; 0 turns it off."""
 
+    held: float = -10.0
+    """A rollout that ends held, for a person to decide: what paging somebody costs. It is paid in
+    scores, beside the step costs; nothing is learnt from it."""
+
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
@@ -86,8 +91,24 @@ class Rewards:
 
     def break_even(self) -> float:
         """Returns the probability of "bad", 0..1, above which a rollback at the end pays."""
-        (kept, disturbed), (missed, caught) = self.table()
-        return float((kept - disturbed) / (kept - disturbed + caught - missed))
+        saved = self.correct_continue - self.unnecessary_rollback
+        caught = self.correct_rollback - self.missed_rollback
+        return saved / (saved + caught)
+
+    def of_rollback(self, risk: Number) -> Number:
+        """Returns what a ROLLBACK at this probability of "bad" pays, a number or an array."""
+        return self.correct_rollback * risk + self.unnecessary_rollback * (1.0 - risk)
+
+    def continue_range(self, most_steps: float) -> tuple[float, float]:
+        """Returns the least and the most that a CONTINUE can be worth.
+
+        The least is a missed rollback after the step cost of a whole rollout under full traffic.
+
+        Args:
+            most_steps: Observations of the longest rollout, 0 or more.
+        """
+        paid = self.table()
+        return float(paid.min() - self.step_cost * most_steps), float(paid.max())
 
     def as_dict(self) -> dict[str, float]:
         """Returns the rewards by name."""

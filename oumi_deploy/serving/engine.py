@@ -25,6 +25,7 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.explain import explain_rollout
 from oumi_deploy.policy.pauses import PAUSE
 from oumi_deploy.policy.rollout import Decision
+from oumi_deploy.policy.weighing import End
 from oumi_deploy.serving.exploration import choose, draw_for
 from oumi_deploy.serving.faces.releases import try_of
 from oumi_deploy.serving.held import Held, HeldRollouts
@@ -206,7 +207,7 @@ class Engine:
     def _explanation(self, question: Question, held: Held) -> dict[str, Any] | None:
         if not question.ask.explain:
             return None
-        return explain_rollout(held.rollout, last=question.ask.last).as_dict()
+        return explain_rollout(held.rollout, End(question.ask.last)).as_dict()
 
     async def report(self, outcome: Outcome) -> Noted:
         """Logs an outcome; sent again, it counts once.
