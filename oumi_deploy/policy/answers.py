@@ -229,3 +229,12 @@ def settle(
         fell_back=falls_back,
         held=held,
     )
+
+
+def pause_limit(policy: "DeploymentPolicy", preferred: Preferences) -> Number:
+    """Returns how many observations running may want a pause until it ends, int of shape (n,)."""
+    rules = (policy.calibration or UNCALIBRATED).pauses
+    if policy.version == 1:
+        return rules.pause_limit + 0 * preferred.action
+    sooner = min(rules.watch_limit, rules.pause_limit)
+    return choose(preferred.risk > policy.rewards.break_even(), sooner, rules.pause_limit)

@@ -24,7 +24,7 @@ import numpy as np
 
 from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS, TEXT_COLUMNS
 from oumi_deploy.errors import DeployError
-from oumi_deploy.policy.answers import ANSWERS
+from oumi_deploy.policy.answers import ANSWERS, pause_limit
 from oumi_deploy.policy.observation import is_baseline, read_metrics, read_number, read_time
 from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.weighing import End, Past, Reading, Weighed, weigh
@@ -55,6 +55,10 @@ class Decision:
             letters.
         calibrated: Whether risk and confidence were fitted to releases that the policy was not
             trained on; else they are what the Q-values imply.
+        pauses: Observations running, this one included, at which the policy holds its decision
+            back; 0 where it does not.
+        pause_limit: Number of them at which it pauses no longer, 0 likewise; fewer where the risk
+            is above the rewards' break-even, see `PauseRules`.
     """
 
     decision: str
@@ -64,6 +68,8 @@ class Decision:
     q_margin: float
     reasons: tuple[str, ...] = ()
     calibrated: bool = True
+    pauses: int = 0
+    pause_limit: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as plain values."""
@@ -75,6 +81,8 @@ class Decision:
             "q_margin": self.q_margin,
             "reasons": list(self.reasons),
             "calibrated": self.calibrated,
+            "pauses": self.pauses,
+            "pause_limit": self.pause_limit,
         }
 
 
@@ -274,6 +282,8 @@ class Rollout:
             q_margin=best - second,
             reasons=reason_names(answers.reasons),
             calibrated=policy.calibration is not None,
+            pauses=weighed.pauses_running,
+            pause_limit=pause_limit(policy, weighed.preferred) if weighed.pauses_running else 0,
         )
 
 

@@ -19,6 +19,9 @@ from typing import Any, Literal
 
 from oumi_deploy.errors import DeployError
 
+HELD_FOR_A_PERSON = "held_for_a_person"
+"""The reason of a PAUSE that a person must end."""
+
 
 class LogUnavailable(DeployError):
     """The database cannot be used just now: what was to be logged is not, and never will be.
@@ -62,6 +65,7 @@ class DecisionEntry:
         kept: How many of the first inputs of `base` still stand, 0 or more.
         observations: The inputs that follow those, oldest first; in the episode format.
         last: Whether the caller said that no later observation will come.
+        asks_again: Whether it said that it asks again at its last look while the answer is PAUSE.
         preferred: What the policy answered, before exploration and shadow mode.
         decision: What the service decided.
         answered: What the caller was told; another word than `decision` in shadow mode alone.
@@ -76,6 +80,8 @@ class DecisionEntry:
             compared.
         notes: What the collected telemetry lacks, and why, a sentence each; None where nothing was
             collected, or nothing is lacking.
+        pauses: Observations running at which the policy held its decision back, this one included.
+        pause_limit: Number of them at which it pauses no longer; 0 where nothing was held back.
     """
 
     id: str
@@ -99,6 +105,19 @@ class DecisionEntry:
     reasons: list[str]
     suspects: list[dict[str, Any]] | None = None
     notes: list[str] | None = None
+    asks_again: bool = False
+    pauses: int = 0
+    pause_limit: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is a PAUSE that a person must end."""
+        return self.decision == "PAUSE" and HELD_FOR_A_PERSON in self.reasons
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the caller does not ask about the rollout any more."""
+        return self.last and not (self.asks_again and self.answered == "PAUSE")
 
 
 @dataclass(frozen=True)
