@@ -15,7 +15,11 @@
 """How much each metric pushed an answer: Shapley values over the metrics of the state.
 
 A metric moves as one, with its history, its differences and its marks. Without it the state is as
-if the metric had stayed at the episode's own baseline; the clocks always run.
+if the metric had stayed at the episode's own baseline. The clocks always run, and what tells of the
+traffic is as it is: neither is a sign of how the new version does.
+
+The risk never falls where a metric is worse, so a metric that is no better than its reference in
+any feature, and missing in none that the reference has, never gets a contribution below 0.
 """
 
 from dataclasses import dataclass
@@ -23,6 +27,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
+from oumi_deploy.policy.calibration import UNCALIBRATED
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.shapley import shapley_values
 from oumi_deploy.problem.encoder import gather
@@ -32,8 +38,11 @@ from oumi_deploy.problem.state import CLOCK, HISTORY, SHARES
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-LEVELS = ("value", "mean", "max")
+LEVELS = ("value", "mean", "max", "mean_before")
 """Kinds of features in the unit of the metric itself."""
+
+_NOTABLE = 0.005
+"""Contribution that shows in two digits."""
 
 _KINDS = (*LEVELS, *HISTORY, *CLOCK)
 
@@ -47,7 +56,7 @@ class MetricEffect:
         value: Its newest value, None where missing.
         baseline: Its mean over the episode's baseline rows, None without any.
         control: The old version's value at the same time, None where missing.
-        contribution: Its Shapley value: risk, or reward without a calibration.
+        contribution: Its Shapley value: risk, or reward where the policy states no risk.
     """
 
     metric: str
@@ -62,8 +71,9 @@ class Attribution:
     """What the metrics add to an answer.
 
     Attributes:
-        effects: Of each metric, the largest contribution (whatever its sign) first.
-        value: The risk, or without a calibration Q(ROLLBACK) - Q(CONTINUE).
+        effects: Of each metric that is attributed, the largest contribution (whatever its sign)
+            first.
+        value: The risk, or Q(ROLLBACK) - Q(CONTINUE) where the policy states none.
         reference_value: The same with every metric at its baseline.
         standard_error: Largest of the contributions', None where they are exact.
     """
@@ -73,9 +83,26 @@ class Attribution:
     reference_value: float
     standard_error: float | None
 
+    @property
+    def suspect(self) -> str | None:
+        """The metric that raised the value most, None where none that has a value did notably."""
+        top = max(self.effects, key=lambda effect: effect.contribution)
+        return top.metric if top.contribution > _NOTABLE and top.value is not None else None
+
+
+def says_risk(policy: "DeploymentPolicy") -> bool:
+    """Returns whether a policy states a risk: all do but old ones that are not calibrated."""
+    return policy.version > 1 or policy.calibration is not None
+
+
+def attributed_metrics(policy: "DeploymentPolicy") -> tuple[str, ...]:
+    """Returns the metrics of the state that are held to account: not the traffic, if not alone."""
+    metrics = policy.encoder.metrics
+    return tuple(m for m in metrics if m not in ROLLOUT_COLUMNS) or metrics
+
 
 def attribute(policy: "DeploymentPolicy", newest: Newest, seed: int) -> Attribution:
-    """Returns what each metric adds to the risk, or without a calibration to the Q-difference.
+    """Returns what each metric adds to the risk, or to the Q-difference where none is stated.
 
     Args:
         policy: The policy.
@@ -84,21 +111,26 @@ def attribute(policy: "DeploymentPolicy", newest: Newest, seed: int) -> Attribut
     """
     encoder = policy.encoder
     with_it, without = newest.weighed.features[0], absent_features(policy, newest)
-    column = {metric: i for i, metric in enumerate(encoder.metrics)}
+    players = attributed_metrics(policy)
+    column = {metric: i for i, metric in enumerate(players)}
     owner = np.array([column.get(f.metric, -1) if f.metric else -1 for f in encoder.state])
 
     def worth(is_in: np.ndarray) -> np.ndarray:
         features = np.where(is_in[:, owner] | (owner < 0), with_it, without)
         return _output(policy, policy.q_values(features))
 
-    shapley = shapley_values(worth, len(encoder.metrics), seed)
-    reading = newest.reading
-    columns = (reading.values[0], baseline_means(newest), reading.control[0], shapley.values)
+    shapley = shapley_values(worth, len(players), seed)
+    reading, baseline = newest.reading, baseline_means(newest)
     effects = [
-        MetricEffect(metric, _known(value), _known(base), _known(control), float(contribution))
-        for metric, value, base, control, contribution in zip(
-            encoder.metrics, *columns, strict=True
+        MetricEffect(
+            metric,
+            _known(reading.values[0, at]),
+            _known(baseline[at]),
+            _known(reading.control[0, at]),
+            float(contribution),
         )
+        for metric, contribution in zip(players, shapley.values, strict=True)
+        for at in [encoder.metrics.index(metric)]
     ]
     effects.sort(key=lambda effect: -abs(effect.contribution))
     return Attribution(
@@ -111,10 +143,10 @@ def _known(x: float) -> float | None:
 
 
 def _output(policy: "DeploymentPolicy", q_values: np.ndarray) -> np.ndarray:
-    """Returns the risk or, without a calibration, Q(ROLLBACK) - Q(CONTINUE), shape (n,)."""
-    if policy.calibration is None:
+    """Returns the risk or, where none is stated, Q(ROLLBACK) - Q(CONTINUE), shape (n,)."""
+    if not says_risk(policy):
         return q_values[:, Action.ROLLBACK] - q_values[:, Action.CONTINUE]
-    return policy.calibration.risk(q_values, policy.rewards)
+    return (policy.calibration or UNCALIBRATED).risk(q_values, policy.rewards)
 
 
 def baseline_means(newest: Newest) -> np.ndarray:
@@ -146,6 +178,9 @@ def absent_features(policy: "DeploymentPolicy", newest: Newest) -> np.ndarray:
         "baseline_mean": has_baseline,
         "control": has_control,
         "control_mean": has_control | (memory.gap_count + memory.unmatched_count > 0),
+        "mean_before": np.full_like(has_baseline, memory.n_canary[0, 0] > 0),
+        "baseline_mean_before": has_baseline & (memory.n_canary[0, 0] > 0),
+        "control_mean_before": memory.gap_count + memory.unmatched_count > 0,
         **dict.fromkeys(CLOCK, np.zeros_like(has_baseline)),
     }
     knows_where = dict.fromkeys(_KINDS, has_baseline)

@@ -14,11 +14,14 @@
 
 """The nearest change that would turn a decision: one metric's newest value, all else as it was.
 
-Each value is tried on the rollout itself: the history is what it would have been, and pauses and
-the false-alarm bound have their say.
+Only what a person could change is named, and only in the direction that is known to matter: a
+better value where the answer would be milder, a worse one where it would be severer. How many
+requests there were is named only where too few of them hold the answer back. Each value is tried on
+the rollout itself: the history is what it would have been, and pauses, guardrails and the
+false-alarm bound have their say.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +29,29 @@ import numpy as np
 from oumi_deploy.policy.answers import ANSWERS, PAUSED
 from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.rollout import Newest
-from oumi_deploy.policy.rulers import REQUESTS, Ruler, ruler_of, ruler_of_requests
+from oumi_deploy.policy.rulers import Ruler, rulers_of
 from oumi_deploy.policy.weighing import End, Reading
+from oumi_deploy.problem.rewards import Action
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
+
+REQUESTS = "requests"
+AT_LEAST = "at least"
 
 _GRID = 65
 _PARTS = np.arange(1, 17) / 16
 _ROUNDS = 3
 """A grid's step is cut into 16 parts, three times: what bisection does in twelve halvings."""
+
+_CONTINUE, _ROLLBACK = Action.CONTINUE.value, Action.ROLLBACK.value
+_SEVERITY = {_CONTINUE: 0, PAUSED: 1, _ROLLBACK: 2}
+_OTHERS = {
+    _CONTINUE: (_ROLLBACK, PAUSED),
+    PAUSED: (_CONTINUE, _ROLLBACK),
+    _ROLLBACK: (_CONTINUE, PAUSED),
+}
+"""What each answer could have been, what is asked first first."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +61,9 @@ class Change:
     Attributes:
         metric: The metric whose newest value would have to be another.
         threshold: Where the nearest such values begin, in few digits. None if the metric is
-            missing and any value in the range of training would do.
-        direction: `below` or `above`: on which side of the threshold they lie; None where the
-            threshold is.
+            missing and any value would do.
+        direction: `below` or `above`: on which side of the threshold they lie; `at least` for
+            requests that are enough; None where the threshold is.
         decision: What the decision would be there.
     """
 
@@ -59,39 +75,52 @@ class Change:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Two values of a metric between which the answer turns."""
+    """Two values of a metric between which the answer comes to the target.
+
+    Attributes:
+        lever: What is changed.
+        turned: The value that comes to it.
+        kept: The one that does not; None where any value would, as far as is to be expected.
+        is_expected: Whether the metric is missing, and the value to expect would come to it.
+    """
 
     lever: int
     turned: float
-    kept: float
+    kept: float | None
+    is_expected: bool
 
 
 class _Trial:
-    """Answers the newest observation anew, with other values."""
+    """Answers the newest observation anew, with other values.
+
+    Attributes:
+        rulers: Of the metrics that are tried. What is changed is named by its number among them;
+            the number after the last is that of the requests.
+        actual: The answer as it is, a code of ANSWERS.
+    """
 
     def __init__(self, policy: "DeploymentPolicy", newest: Newest, when: End):
         self.policy, self.newest, self.when = policy, newest, when
-        answers = newest.weighed.answers(policy, when)
-        self.actual = int(answers.decision[0])
-        metrics = list(policy.encoder.metrics)
-        self.rulers = [ruler_of(policy, newest, metric) for metric in metrics]
-        if newest.weighed.preferred.reasons[0] & Reason.FEW_REQUESTS and REQUESTS not in metrics:
-            self.rulers.append(ruler_of_requests(policy, newest))
+        self.actual = int(newest.weighed.answers(policy, when).decision[0])
+        self.rulers = rulers_of(policy, newest)
+        metrics = policy.encoder.metrics
+        self._columns = np.array([metrics.index(ruler.metric) for ruler in self.rulers], dtype=int)
 
     def answers(self, levers: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Returns codes of ANSWERS, of the shape of values.
 
         Args:
-            levers: What is changed, by its number among the rulers; goes with values.
+            levers: What is changed; goes with values.
             values: What it is changed to.
         """
         shape, n, reading = values.shape, values.size, self.newest.reading
         levers, values = np.broadcast_to(levers, shape).ravel(), values.ravel()
-        metrics = self.policy.encoder.metrics
         changed = reading.values.repeat(n, axis=0)
-        is_metric = levers < len(metrics)
-        changed[is_metric, levers[is_metric]] = values[is_metric]
-        of_requests = metrics.index(REQUESTS) if REQUESTS in metrics else len(metrics)
+        is_metric = levers < len(self.rulers)
+        changed[is_metric, self._columns[levers[is_metric]]] = values[is_metric]
+        metrics = self.policy.encoder.metrics
+        if REQUESTS in metrics:
+            changed[~is_metric, metrics.index(REQUESTS)] = values[~is_metric]
         weighed = self.newest.past.repeat(n).take_in(
             self.policy,
             Reading(
@@ -99,110 +128,146 @@ class _Trial:
                 reading.control.repeat(n, axis=0),
                 reading.minute.repeat(n, axis=0),
                 reading.planned_steps.repeat(n, axis=0),
-                np.where(levers == of_requests, values, reading.requests),
+                np.where(is_metric, reading.requests, values),
+                reading.guarded.repeat(n, axis=0),
             ),
         )
         return weighed.answers(self.policy, self.when).decision.reshape(shape)
 
-    def turns(self, codes: np.ndarray) -> np.ndarray:
-        """Returns which answers turn the decision, bool of the shape of codes.
 
-        CONTINUE and ROLLBACK turn into each other, not into PAUSE; PAUSE turns into either.
-        """
-        is_other = codes != self.actual
-        return is_other if self.actual == PAUSED else is_other & (codes != PAUSED)
+def nearest_changes(
+    policy: "DeploymentPolicy", newest: Newest, when: End, first: str | None = None
+) -> tuple[Change, ...]:
+    """Returns the change to each other decision that says most.
 
-
-def nearest_change(policy: "DeploymentPolicy", newest: Newest, when: End) -> Change | None:
-    """Returns the change that is nearest in units of the encoder's scale, None if there is none.
-
-    A grid over the range that training has seen finds where the answer turns, as far as the
-    format allows the value; each turn is then narrowed down. A metric that is missing is searched
-    from where it would be expected, its baseline or else its median in training.
+    It is the requests, where too few of them hold the answer back; else that of the metric to try
+    first; else the nearest, in units of the encoder's scale. A grid over the values of each metric
+    finds where the answer turns; each turn is then narrowed down. A metric that is missing is
+    searched from where it would be expected, its baseline or else its median in training.
 
     Args:
         policy: The policy.
         newest: The newest observation of a rollout.
         when: What the caller says of the end of the rollout.
+        first: The metric that is named where it can turn the decision, None for none.
+
+    Returns:
+        At most two: first what would make a CONTINUE a ROLLBACK, and anything else a CONTINUE; then
+        what would make it a PAUSE, and a PAUSE a ROLLBACK. What no change of one metric comes to is
+        left out.
     """
     trial = _Trial(policy, newest, when)
-    rulers = trial.rulers
-    grid = np.array([ruler.grid(_GRID) for ruler in rulers])
-    codes = trial.answers(np.arange(len(rulers))[:, None], grid)
-    turned = trial.turns(codes)
-    for ruler, values, row, marks in zip(rulers, grid, codes, turned, strict=True):
-        if ruler.is_missing and marks.all():
-            at_start = int(row[np.searchsorted(values, ruler.start)])
-            return Change(ruler.metric, None, None, ANSWERS[at_start])
-    found = [t for i, r in enumerate(rulers) for t in _turns_of(i, r, grid[i], turned[i])]
-    if not found:
-        return None
-    nearest = min(_narrow(trial, found), key=lambda turn: _distances(rulers, turn))
-    return _in_round_numbers(trial, nearest)
-
-
-def _distances(rulers: list[Ruler], turn: _Turn) -> tuple[float, float]:
-    """Returns how far the start is from a value that turns the decision, and from the turn.
-
-    The former is 0 where a metric is missing and the value to expect would turn it.
-    """
-    ruler = rulers[turn.lever]
-    at = ruler.distance(turn.turned)
-    return (0.0 if at < ruler.distance(turn.kept) else at), at
-
-
-def _turns_of(lever: int, ruler: Ruler, grid: np.ndarray, turned: np.ndarray) -> list[_Turn]:
-    """Returns where the answer first turns below the start, and above it."""
-    start = int(np.searchsorted(grid, ruler.start))
+    grid = np.array([ruler.grid(_GRID) for ruler in trial.rulers])
+    codes = trial.answers(np.arange(len(trial.rulers))[:, None], grid) if trial.rulers else grid
+    requests = _enough_requests(policy, newest)
+    by_requests = -1
+    if requests is not None:
+        by_requests = int(trial.answers(np.array(len(trial.rulers)), np.array([requests]))[0])
     found = []
-    for side in (slice(start, None, -1), slice(start, None)):
-        values, marks = grid[side], turned[side]
-        differs = marks != marks[0]
-        if differs.any():
-            after = int(differs.argmax())
-            near, far = float(values[after - 1]), float(values[after])
-            turned_at, kept_at = (near, far) if marks[0] else (far, near)
-            found.append(_Turn(lever, turned_at, kept_at))
-    return found
+    for target in _OTHERS[trial.actual]:
+        if by_requests == target:
+            found.append(Change(REQUESTS, requests, AT_LEAST, ANSWERS[target]))
+            continue
+        turns = _turns(trial, grid, codes, target)
+        preferred = [turn for turn in turns if trial.rulers[turn.lever].metric == first]
+        turns = preferred or turns
+        if turns:
+            nearest = min(_narrow(trial, turns, target), key=lambda turn: _distance(trial, turn))
+            found.append(_in_round_numbers(trial, nearest, target))
+    return tuple(found)
 
 
-def _narrow(trial: _Trial, found: list[_Turn]) -> list[_Turn]:
+def _enough_requests(policy: "DeploymentPolicy", newest: Newest) -> float | None:
+    """Returns how many requests the newest observation lacks, None where it has enough."""
+    if not newest.weighed.preferred.reasons[0] & Reason.FEW_REQUESTS:
+        return None
+    short = 0.0 if policy.version == 1 else float(newest.past.requests_short[0])
+    return policy.least_requests - short
+
+
+def _turns(trial: _Trial, grid: np.ndarray, codes: np.ndarray, target: int) -> list[_Turn]:
+    """Returns where the answer first comes to the target, of each metric where it does.
+
+    Args:
+        trial: The trial.
+        grid: Values of each metric, from the best to the worst, shape (n_metrics, n).
+        codes: The answers to them.
+        target: The answer to come to.
+    """
+    is_milder = _SEVERITY[target] < _SEVERITY[trial.actual]
+    found = (
+        _turn_of(lever, ruler, values, row == target, is_milder)
+        for lever, (ruler, values, row) in enumerate(zip(trial.rulers, grid, codes, strict=True))
+    )
+    return [turn for turn in found if turn is not None]
+
+
+def _turn_of(
+    lever: int, ruler: Ruler, values: np.ndarray, hits: np.ndarray, is_milder: bool
+) -> _Turn | None:
+    """Walks towards what is better or worse, until the answer is the target.
+
+    From the newest value or, where that is missing, from the other end: there, the first value
+    that comes to the target is the end of all that do.
+    """
+    at = int(np.argmax(values == ruler.start))
+    is_expected = ruler.is_missing and bool(hits[at])
+    if ruler.is_missing:
+        at = len(values) - 1 if is_milder else 0
+    side = slice(at, None, -1) if is_milder else slice(at, None)
+    values, hits = values[side], hits[side]
+    first = int(hits.argmax())
+    if hits[0]:
+        return _Turn(lever, ruler.start, None, is_expected) if is_expected else None
+    if not first:
+        return None
+    return _Turn(lever, float(values[first]), float(values[first - 1]), is_expected)
+
+
+def _narrow(trial: _Trial, found: list[_Turn], target: int) -> list[_Turn]:
     """Returns the turns with their two values brought close together."""
     levers = np.array([turn.lever for turn in found])
     turned = np.array([turn.turned for turn in found])
-    kept = np.array([turn.kept for turn in found])
+    kept = np.array([turn.turned if turn.kept is None else turn.kept for turn in found])
     at = np.arange(len(found))
     for _ in range(_ROUNDS):
         values = kept[:, None] + (turned - kept)[:, None] * _PARTS
         values[:, -1] = turned
-        marks = trial.turns(trial.answers(levers[:, None], values))
+        marks = trial.answers(levers[:, None], values) == target
         marks[:, -1] = True
         first = marks.argmax(axis=1)
         kept = np.where(first > 0, values[at, first - 1], kept)
         turned = values[at, first]
     return [
-        _Turn(int(lever), float(yes), float(no))
-        for lever, yes, no in zip(levers, turned, kept, strict=True)
+        turn if turn.kept is None else replace(turn, turned=float(yes), kept=float(no))
+        for turn, yes, no in zip(found, turned, kept, strict=True)
     ]
 
 
-def _in_round_numbers(trial: _Trial, turn: _Turn) -> Change:
+def _distance(trial: _Trial, turn: _Turn) -> tuple[float, float]:
+    """Returns how far the start is from a value that comes to the target, and from the turn."""
+    at = 0.0 if turn.kept is None else trial.rulers[turn.lever].distance(turn.turned)
+    return (0.0 if turn.is_expected else at), at
+
+
+def _in_round_numbers(trial: _Trial, turn: _Turn, target: int) -> Change:
     """Returns the change with a threshold of few digits.
 
     That is a round number where the answer turns or, where there is none, the next one beyond.
     """
-    ruler, is_below = trial.rulers[turn.lever], turn.turned < turn.kept
+    ruler = trial.rulers[turn.lever]
+    if turn.kept is None:
+        return Change(ruler.metric, None, None, ANSWERS[target])
+    is_below = turn.turned < turn.kept
     towards = np.floor if is_below else np.ceil
     places = range(ruler.decimals, ruler.decimals + 6)
     beyond = [float(towards(turn.turned * 10**p) / 10**p) for p in places]
-    values = np.array([turn.turned, *(x for x in beyond if ruler.allows(x))])
-    codes = trial.answers(np.array(turn.lever), values)
     between = round(turn.turned, ruler.decimals)
     is_between = (turn.turned <= between) if is_below else (between <= turn.turned)
     if is_between and abs(between - turn.turned) <= abs(turn.kept - turn.turned):
-        threshold, code = between, codes[0]
+        threshold = between
     else:
-        at = int(trial.turns(codes[1:]).argmax()) + 1 if trial.turns(codes[1:]).any() else 0
-        threshold, code = values[at], codes[at]
-    direction = "below" if is_below else "above"
-    return Change(ruler.metric, float(threshold), direction, ANSWERS[int(code)])
+        values = np.array([*(x for x in beyond if ruler.allows(x)), turn.turned])
+        hits = trial.answers(np.array(turn.lever), values) == target
+        threshold = float(values[int(hits.argmax())]) if hits.any() else turn.turned
+    return Change(ruler.metric, threshold, "below" if is_below else "above", ANSWERS[target])

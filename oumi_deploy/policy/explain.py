@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from oumi_deploy.policy.attribution import MetricEffect, attribute
-from oumi_deploy.policy.counterfactual import Change, nearest_change
+from oumi_deploy.policy.attribution import MetricEffect, attribute, says_risk
+from oumi_deploy.policy.counterfactual import Change, nearest_changes
 from oumi_deploy.policy.rollout import Rollout
 from oumi_deploy.policy.weighing import End
 from oumi_deploy.policy.wording import sentence
@@ -34,27 +34,35 @@ class Explanation:
 
     Attributes:
         decision: `CONTINUE`, `ROLLBACK` or `PAUSE`, what `decide` answers.
-        output: What the contributions add up in: `risk`, 0..1, of a calibrated policy, else
-            `q_difference`, Q(ROLLBACK) - Q(CONTINUE), in reward.
+        output: What the contributions add up in: `risk`, 0..1, or, of a policy file of version 1
+            that is not calibrated, `q_difference`, Q(ROLLBACK) - Q(CONTINUE), in reward.
+        calibrated: Whether the risk was fitted to releases that the policy was not trained on; else
+            it is what the Q-values imply.
         value: The output, at the newest observation.
         reference_value: The output if every metric had stayed at the episode's own baseline, see
             `attribution.absent_features`. With the contributions it sums to `value`.
         method: `exact`, or `sampled` where the metrics are too many for all their subsets.
         standard_error: Largest standard error of the contributions, None where they are exact.
-        metrics: Each metric's values and contribution, the largest (whatever its sign) first.
-        change: The nearest newest value of one metric that would turn the decision, None if none
-            was found.
+        metrics: Each metric's values and contribution, the largest (whatever its sign) first; no
+            columns that tell of the traffic.
+        change: Another newest value of one metric that would make a CONTINUE a ROLLBACK, and
+            anything else a CONTINUE; where there is none, what `other_change` would be. It is of
+            the metric that raised the risk most, if that can turn it, else the nearest. None if
+            nothing would turn the decision.
+        other_change: The one that would make it a PAUSE, and a PAUSE a ROLLBACK; None likewise.
         sentence: All this in one sentence.
     """
 
     decision: str
     output: str
+    calibrated: bool
     value: float
     reference_value: float
     method: str
     standard_error: float | None
     metrics: tuple[MetricEffect, ...]
     change: Change | None
+    other_change: Change | None
     sentence: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,15 +113,17 @@ def explain_rollout(rollout: Rollout, when: End | None = None, *, seed: int = 0)
     policy, newest = rollout.policy, rollout.newest
     assert newest is not None, "decide has refused a rollout without an observation"
     attribution = attribute(policy, newest, seed)
-    change = nearest_change(policy, newest, when)
+    changes = nearest_changes(policy, newest, when, attribution.suspect)
     return Explanation(
         decision=decision,
-        output="q_difference" if policy.calibration is None else "risk",
+        output="risk" if says_risk(policy) else "q_difference",
+        calibrated=policy.calibration is not None,
         value=attribution.value,
         reference_value=attribution.reference_value,
         method="exact" if attribution.standard_error is None else "sampled",
         standard_error=attribution.standard_error,
         metrics=attribution.effects,
-        change=change,
-        sentence=sentence(policy, newest, decision, attribution, change, when),
+        change=changes[0] if changes else None,
+        other_change=changes[1] if len(changes) > 1 else None,
+        sentence=sentence(policy, newest, decision, attribution, changes, when),
     )

@@ -15,22 +15,25 @@
 """Where the values of a metric can lie, and in what unit two of them are apart."""
 
 from dataclasses import dataclass
-from math import ceil, isnan, log10, nextafter
+from math import ceil, inf, isnan, log10, nextafter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oumi_deploy.episodes.schema import number_column
+from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS, number_column
 from oumi_deploy.policy.attribution import LEVELS, baseline_means
 from oumi_deploy.policy.rollout import Newest
+from oumi_deploy.problem.directions import EITHER, HIGHER, default_direction
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.state import SHARES
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-REQUESTS = "requests"
 _DIFFERENCES = ("baseline", "control", "baseline_mean", "control_mean")
+
+_BEYOND = 10.0
+"""How far values are looked at that are worse than all of training, in widths of its range."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,23 @@ class Ruler:
 
     Attributes:
         metric: Its name.
+        sign: 1 where higher values are worse, -1 where lower ones are.
         start: The newest value; where it is missing, the one to expect.
         is_missing: Whether the newest value is missing.
         low: Least value to try.
         high: Largest value to try.
         center: Where values lie close together in training.
         scale: Unit of distances, above 0.
-        corner: A value at which the rules of pausing change, if there is one.
     """
 
     metric: str
+    sign: int
     start: float
     is_missing: bool
     low: float
     high: float
     center: float
     scale: float
-    corner: float | None = None
 
     @property
     def decimals(self) -> int:
@@ -71,14 +74,13 @@ class Ruler:
         return self.low <= value <= self.high
 
     def grid(self, n: int) -> np.ndarray:
-        """Returns rising values to try, shape (n + 2,): even as the network sees them.
+        """Returns values to try, from the best to the worst, shape (n + 1,).
 
-        The start and the corner are among them.
+        They are even as the network sees them, and the start is among them.
         """
         low, high = np.arcsinh((np.array([self.low, self.high]) - self.center) / self.scale)
         inner = self.center + self.scale * np.sinh(np.linspace(low, high, n))
-        corner = self.start if self.corner is None else self.corner
-        return np.sort([*np.clip(inner, self.low, self.high), self.start, corner])
+        return np.sort([*np.clip(inner, self.low, self.high), self.start])[:: self.sign]
 
 
 def decimals_of(scale: float) -> int:
@@ -86,11 +88,38 @@ def decimals_of(scale: float) -> int:
     return max(0, ceil(1 - log10(scale)))
 
 
-def ruler_of(policy: "DeploymentPolicy", newest: Newest, metric: str) -> Ruler:
-    """Returns the ruler of a metric of the state.
+def sign_of(encoder: StateEncoder, metric: str) -> int:
+    """Returns 1 where higher values of a metric are worse, -1 where lower ones are, else 0.
 
-    Its range is what training has seen of the metric itself and, seen from this episode, of its
-    differences to the baseline and the old version; it ends where the format does.
+    Policy files of version 1 know no directions; theirs go by the metrics' names.
+    """
+    known = encoder.directions
+    direction = default_direction(metric) if known is None else known[metric]
+    return 0 if direction == EITHER else 1 if direction == HIGHER else -1
+
+
+def rulers_of(policy: "DeploymentPolicy", newest: Newest) -> list[Ruler]:
+    """Returns the rulers of the metrics that a person could change, and know which way is better.
+
+    They are those of the new version that have a direction: no columns that tell of the traffic,
+    and none of the old version.
+    """
+    encoder = policy.encoder
+    return [
+        _ruler_of(policy, newest, metric, sign)
+        for metric in encoder.metrics
+        if metric not in ROLLOUT_COLUMNS and not metric.startswith(CONTROL)
+        for sign in [sign_of(encoder, metric)]
+        if sign
+    ]
+
+
+def _ruler_of(policy: "DeploymentPolicy", newest: Newest, metric: str, sign: int) -> Ruler:
+    """Returns the ruler of a metric.
+
+    Its better end is the best that training has seen of the metric itself and, seen from this
+    episode, of its differences to the baseline and the old version. What is worse than all of that
+    is known to be no better, so its worse end lies far beyond; both end where the format does.
     """
     encoder = policy.encoder
     of = encoder.metrics.index(metric)
@@ -106,29 +135,22 @@ def ruler_of(policy: "DeploymentPolicy", newest: Newest, metric: str) -> Ruler:
     rule = number_column(metric)
     least = nextafter(rule.low, rule.high) if rule.positive else rule.low
     start = min(max(start, least), rule.high)
-    low, high = _seen(encoder, metric, baseline, control) or (start, start)
-    low, high = min(max(low, least), start), max(min(high, rule.high), start)
+    around = (start - _BEYOND * scale, start + _BEYOND * scale)
+    low, high = _seen(encoder, metric, baseline, control) or around
+    far = _BEYOND * max(high - low, scale)
+    worst = rule.high if sign > 0 else least
+    worst = worst if abs(worst) < inf else high + far if sign > 0 else low - far
+    low, high = (low, worst) if sign > 0 else (worst, high)
     return Ruler(
         metric,
+        sign,
         start,
         isnan(actual),
-        low,
-        high,
+        min(max(low, least), start),
+        max(min(high, rule.high), start),
         center=float(encoder.center[at]) if is_level else expected,
         scale=scale,
-        corner=_enough_requests(policy) if metric == REQUESTS else None,
     )
-
-
-def ruler_of_requests(policy: "DeploymentPolicy", newest: Newest) -> Ruler:
-    """Returns the ruler of requests that are no metric of the state but too few to decide on."""
-    few = float(newest.reading.requests[0])
-    enough = _enough_requests(policy) or few
-    return Ruler(REQUESTS, few, False, few, enough, few, 1.0, enough)
-
-
-def _enough_requests(policy: "DeploymentPolicy") -> float | None:
-    return None if policy.calibration is None else policy.calibration.pauses.min_requests
 
 
 def leading_feature(encoder: StateEncoder, metric: str) -> int:

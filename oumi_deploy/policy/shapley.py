@@ -65,8 +65,12 @@ def shapley_values(
 
 
 def _exact(worth: Callable[[np.ndarray], np.ndarray], n_players: int) -> ShapleyValues:
-    """Sums over coalitions S: |S|! (n - |S| - 1)! / n! times what the player adds to S."""
-    is_in = (np.arange(2**n_players)[:, None] >> np.arange(n_players) & 1).astype(bool)
+    """Sums over coalitions S: |S|! (n - |S| - 1)! / n! times what the player adds to S.
+
+    What is summed are differences, so that a player who never adds less than 0 gets no less.
+    """
+    codes = np.arange(2**n_players)
+    is_in = (codes[:, None] >> np.arange(n_players) & 1).astype(bool)
     worths = worth(is_in)
     share = np.array(
         [
@@ -74,8 +78,11 @@ def _exact(worth: Callable[[np.ndarray], np.ndarray], n_players: int) -> Shapley
             for size in range(n_players)
         ]
     )
-    others = is_in.sum(axis=1, keepdims=True) - is_in
-    values = worths @ (np.where(is_in, 1.0, -1.0) * share[np.minimum(others, n_players - 1)])
+    values = np.empty(n_players)
+    for player in range(n_players):
+        others = codes[~is_in[:, player]]
+        added = worths[others | 1 << player] - worths[others]
+        values[player] = added @ share[is_in[others].sum(axis=1)]
     return ShapleyValues(values, float(worths[0]), float(worths[-1]), None)
 
 
