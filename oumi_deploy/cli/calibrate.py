@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_policy, add_seed
+from oumi_deploy.cli.guardrails_file import add_guardrails, guardrails_of
 
 _DESCRIPTION = """\
 Fit how sure a policy may be, on releases of groups that it was not trained on, and write the policy
@@ -29,10 +30,11 @@ end where the config names a validation split.
 
   oumi-deploy calibrate --policy P --episodes held_out.parquet --out Q
   oumi-deploy calibrate --policy P --episodes F --alpha 0.05 --out Q
+  oumi-deploy calibrate --policy P --episodes F --guardrails guardrails.yaml --out Q
 
 With --alpha, the expected share of healthy releases that the policy ever rolls back is at most
 alpha, looked at in every step (conformal risk control). The share is taken group by group, and n
-groups support an alpha of 1/(n + 1) or more. A fallback counts as a rollback too.
+groups support an alpha of 1/(n + 1) or more. The rollbacks of fallbacks and guardrails count too.
 """
 
 
@@ -55,6 +57,7 @@ def add_commands(commands: Any) -> None:
         metavar="SHARE",
         help="bound on the share of healthy releases rolled back, as in 0.05 (default none)",
     )
+    add_guardrails(parser)
     _add_pauses(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_seed(parser, "seed of the folds behind the figures")
@@ -68,7 +71,7 @@ def _add_pauses(parser: argparse.ArgumentParser) -> None:
         "--min-requests",
         type=float,
         metavar="N",
-        help="requests in the newest observation below which it pauses (default 20)",
+        help="requests, counted together over observations, below which it pauses (default 20)",
     )
     group.add_argument(
         "--range-margin",
@@ -84,6 +87,20 @@ def _add_pauses(parser: argparse.ArgumentParser) -> None:
         help="probability of being wrong above which it pauses (default off)",
     )
     group.add_argument(
+        "--certain-risk",
+        type=float,
+        metavar="P",
+        help="risk from which on it rolls back though it would rather look again (default 0.9; 1 "
+        "for off)",
+    )
+    group.add_argument(
+        "--watch-limit",
+        type=int,
+        metavar="N",
+        help="the pause of this number running, above the rewards' break-even, becomes ROLLBACK if "
+        "that pays more than a person's time (default 3)",
+    )
+    group.add_argument(
         "--pause-limit",
         type=int,
         metavar="N",
@@ -91,36 +108,44 @@ def _add_pauses(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--pause-fallback",
-        choices=("CONTINUE", "ROLLBACK"),
-        help="what such a pause becomes, and one at the last observation (default ROLLBACK)",
+        choices=("CONTINUE", "ROLLBACK", "PAUSE"),
+        help="what such a pause becomes, and one at the last observation (default PAUSE: held for "
+        "a person to decide)",
     )
 
 
 def _run(args: argparse.Namespace) -> None:
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
     from oumi_deploy.episodes.packed import read_episodes
     from oumi_deploy.evaluation.calibrate import calibrate
+    from oumi_deploy.evaluation.evaluate import warn_of_unreported
     from oumi_deploy.files import refuse_existing
     from oumi_deploy.policy.pauses import PauseRules
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     refuse_existing(args.out, args.overwrite)
     chosen = {f.name: getattr(args, f.name) for f in fields(PauseRules)}
+    guardrails = guardrails_of(args)
+    policy, episodes = DeploymentPolicy.load(args.policy), read_episodes(args.episodes)
+    # Of guardrails `calibrate` refuses what cannot be read.
+    warn_of_unreported(replace(policy, calibration=None), episodes)
     policy = calibrate(
-        DeploymentPolicy.load(args.policy),
-        read_episodes(args.episodes),
+        policy,
+        episodes,
         pauses=PauseRules(**{name: value for name, value in chosen.items() if value is not None}),
         alpha=args.alpha,
+        guardrails=guardrails,
         seed=args.seed,
     )
     policy.save(args.out, overwrite=args.overwrite)
     assert policy.calibration is not None
     plain = policy.calibration.as_dict()
-    print(json.dumps(plain) if args.json else _describe(plain, args.out))
+    kept = guardrails is None and bool(policy.guardrails.rails)
+    print(json.dumps(plain) if args.json else _describe(plain, args.out, kept))
 
 
-def _describe(plain: dict[str, Any], path: Path) -> str:
+def _describe(plain: dict[str, Any], path: Path, kept_guardrails: bool) -> str:
     about, alpha = plain["fitted_on"], plain["alpha"]
     left_out = about["n_left_out_as_trained_on"]
     lines = [
@@ -132,6 +157,14 @@ def _describe(plain: dict[str, Any], path: Path) -> str:
     ]
     if alpha is not None:
         lines.append(f"alpha {alpha:g}: rolls back from a risk of {plain['rollback_from']:.3f} on")
+    if "guardrails" in about:
+        kept = " (kept from the policy; --no-guardrails drops them)" * kept_guardrails
+        lines += [f"guardrails{kept}, and on how many of these releases each fired:"]
+        told = about["guardrails"]
+        for name, good, bad in zip(
+            told["names"], told["fired_on_good"], told["fired_on_bad"], strict=True
+        ):
+            lines.append(f"  {name}: {good} good, {bad} bad")
     return "\n".join([*lines, f"written to {path}"])
 
 

@@ -44,7 +44,7 @@ _SERVE = (
 )
 _TRAIN = ("gymnasium", "oumi", "torch")
 EXTRAS = {
-    "data": ("matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "tqdm"),
+    "data": ("matplotlib", "pandas", "pyarrow", "scipy", "sklearn", "tqdm", "yaml"),
     "serve": _SERVE,
     "train": _TRAIN,
     "serve,train": (*_SERVE, *_TRAIN),

@@ -28,10 +28,12 @@ from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.false_alarms import least_rollback_risk
+from oumi_deploy.evaluation.guarding import fired, guard_codes, require_read
 from oumi_deploy.evaluation.reliability import EndRisk, reliability
 from oumi_deploy.evaluation.scoring import end_of_rollouts
 from oumi_deploy.evaluation.seen_groups import group_digests, of_seen_groups
 from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
+from oumi_deploy.policy.guardrails import Guardrails
 from oumi_deploy.policy.pauses import Evidence, PauseRules
 from oumi_deploy.policy.policy import FORMAT_VERSION, DeploymentPolicy
 from oumi_deploy.problem.rewards import Rewards
@@ -49,6 +51,7 @@ def calibrate(
     *,
     pauses: PauseRules | None = None,
     alpha: float | None = None,
+    guardrails: Guardrails | None = None,
     seed: int = 0,
 ) -> DeploymentPolicy:
     """Returns the policy with a calibration fitted on these episodes.
@@ -63,24 +66,29 @@ def calibrate(
         episodes: Episodes, labelled and of other groups than the training split.
         pauses: When the policy holds its answer back; the defaults if None.
         alpha: Bound on the expected share of healthy releases rolled back; None for no bound.
+        guardrails: The team's own limits; those that the policy has already if None.
         seed: Seed of the folds and intervals of the figures, and of the halves.
 
     Raises:
         DeployError: If what is left is of one label or of one group, if risk does not rise with
-            Q(ROLLBACK) on it, or if it does not support alpha.
+            Q(ROLLBACK) on it, if it does not support alpha, or if a guardrail is on the better side
+            of a metric or reads what no release reports.
     """
     check_alpha(alpha)
     policy = replace(policy, version=FORMAT_VERSION)
     pauses = PauseRules() if pauses is None else pauses
+    guardrails = policy.guardrails if guardrails is None else guardrails
+    guardrails.check_directions(policy.encoder.directions or {})
+    require_read(guardrails, episodes)
     known = episodes.select(episodes.labels != UNKNOWN)
     seen = of_seen_groups(policy.training_data, known)
     known = known.select(~seen)
     _require_both(known, int(seen.sum()))
     for_risk, for_bound = _parts(known, alpha is not None and pauses.max_doubt is not None, seed)
 
-    seen_so_far = _look(policy, pauses, for_risk)
+    seen_so_far = _look(policy, pauses, for_risk, guardrails)
     intercept, slope = fit_line([seen_so_far.points])
-    calibration = Calibration(intercept, slope, pauses)
+    calibration = Calibration(intercept, slope, pauses, guardrails=guardrails)
     if alpha is not None:
         evidence = seen_so_far.evidence
         if for_bound is not for_risk:
@@ -90,14 +98,22 @@ def calibrate(
         calibration = replace(calibration, alpha=alpha, rollback_from=least)
     about = {
         "fingerprint": episodes.fingerprint(),
-        "n_groups": known.n_groups,
-        "n_good": int((known.labels == GOOD).sum()),
-        "n_bad": int((known.labels == BAD).sum()),
+        **_counted(known),
         "n_left_out_as_trained_on": int(seen.sum()),
-        "group_digests": group_digests(known),
         **_figures(seen_so_far, policy.rewards, for_risk, seed),
+        **_on_guardrails(guardrails, pauses, seen_so_far, for_risk),
     }
     return replace(policy, calibration=replace(calibration, fitted_on=about))
+
+
+def _counted(episodes: Episodes) -> dict[str, Any]:
+    """Returns of which releases a calibration is."""
+    return {
+        "n_groups": episodes.n_groups,
+        "n_good": int((episodes.labels == GOOD).sum()),
+        "n_bad": int((episodes.labels == BAD).sum()),
+        "group_digests": group_digests(episodes),
+    }
 
 
 def _require_both(episodes: Episodes, n_left_out: int) -> None:
@@ -159,8 +175,14 @@ class _Look:
     points: Points
 
 
-def _look(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> _Look:
-    as_is = Calibration(0.0, 1.0, replace(pauses, max_doubt=None))
+def _look(
+    policy: DeploymentPolicy,
+    pauses: PauseRules,
+    episodes: Episodes,
+    guardrails: Guardrails | None = None,
+) -> _Look:
+    guardrails = Guardrails() if guardrails is None else guardrails
+    as_is = Calibration(0.0, 1.0, replace(pauses, max_doubt=None), guardrails=guardrails)
     policy = replace(policy, calibration=as_is)
     evidence = policy_evidence(policy, episodes)
     actions = policy_answers(policy, episodes, evidence=evidence).actions
@@ -173,15 +195,57 @@ def _look(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> _
     return _Look(evidence, ends, Points(odds, episodes.labels[of], weights))
 
 
-def calibration_points(policy: DeploymentPolicy, pauses: PauseRules, episodes: Episodes) -> Points:
-    """Returns the points that labelled episodes give, half of each at its rollout's end.
+def cross_fit(
+    policies: Sequence[DeploymentPolicy],
+    episodes: Episodes,
+    folds: np.ndarray,
+    pauses: PauseRules,
+    seed: int = 0,
+) -> Calibration:
+    """Returns a calibration from what policies say of the fold that each was not trained on.
+
+    It is for the policy that is trained on all the folds as each of these was on the others, so
+    that no release need be held out. It carries no bound on false alarms: that would hold for the
+    policies that said this, not for the one that is used.
 
     Args:
-        policy: A policy that was not trained on the episodes.
-        pauses: Its pauses, for where rollouts end.
-        episodes: The episodes, all labelled.
+        policies: One for each fold, in the order of the folds.
+        episodes: The episodes; unlabelled ones are left out.
+        folds: Fold of each episode, int of shape (n_episodes,); no group is in two folds.
+        pauses: When the policy holds its answer back.
+        seed: Seed of the intervals of the figures.
+
+    Raises:
+        DeployError: If risk does not rise with Q(ROLLBACK) on these.
     """
-    return _look(policy, pauses, episodes).points
+    known = episodes.labels != UNKNOWN
+    parts = [episodes.select((folds == fold) & known) for fold in np.unique(folds)]
+    judged = [(p, part) for p, part in zip(policies, parts, strict=True) if len(part)]
+    looks = [_look(policy, pauses, part) for policy, part in judged]
+    about = {
+        "how": "cross-fitted",
+        "n_folds": len(parts),
+        "fingerprint": episodes.fingerprint(),
+        **_counted(episodes.select(known)),
+        **_figures_of_folds(looks, [part for _, part in judged], policies[0].rewards, seed),
+    }
+    return Calibration(*fit_line([look.points for look in looks]), pauses, fitted_on=about)
+
+
+def _figures_of_folds(
+    looks: Sequence[_Look], held_out: Sequence[Episodes], rewards: Rewards, seed: int
+) -> dict[str, Any]:
+    """Returns calibration error and Brier score where each fold's map is fitted on the others."""
+    ends: list[EndRisk] = []
+    for fold, (look, episodes) in enumerate(zip(looks, held_out, strict=True)):
+        line = _line_or_belief([other.points for other in looks if other is not look])
+        risk = Calibration(*line).risk(look.evidence.q_values[look.ends], rewards)
+        groups = episodes.group_codes() + sum(e.n_groups for e in held_out[:fold])
+        ends.append(EndRisk(risk, episodes.labels == BAD, groups))
+    risk, bad, groups = (
+        np.concatenate([getattr(one, f.name) for one in ends]) for f in fields(EndRisk)
+    )
+    return _held_figures(EndRisk(risk, bad, groups), seed)
 
 
 def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
@@ -220,10 +284,33 @@ def _figures(look: _Look, rewards: Rewards, episodes: Episodes, seed: int) -> di
     of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
     risk = np.empty(len(episodes))
     for others, held_out in folds.split(risk, groups=groups):
-        try:
-            line = fit_line([look.points.select(np.isin(of, others))])
-        except DeployError:
-            line = 0.0, 1.0
+        line = _line_or_belief([look.points.select(np.isin(of, others))])
         risk[held_out] = Calibration(*line).risk(q_values[held_out], rewards)
-    held = reliability(EndRisk(risk, episodes.labels == BAD, groups), seed)
+    return _held_figures(EndRisk(risk, episodes.labels == BAD, groups), seed)
+
+
+def _line_or_belief(parts: Sequence[Points]) -> tuple[float, float]:
+    try:
+        return fit_line(parts)
+    except DeployError:
+        return 0.0, 1.0
+
+
+def _held_figures(ends: EndRisk, seed: int) -> dict[str, Any]:
+    held = reliability(ends, seed)
     return {name: held[name] for name in ("calibration_error", "brier")}
+
+
+def _on_guardrails(
+    guardrails: Guardrails, pauses: PauseRules, look: _Look, episodes: Episodes
+) -> dict[str, Any]:
+    """Returns on how many good and bad releases each guardrail fired; nothing without one."""
+    if not guardrails.rails:
+        return {}
+    codes = guard_codes(guardrails, episodes, look.evidence.requests < pauses.min_requests)
+    on = fired(codes, look.ends, episodes)
+    counts = {
+        name: [int(found.sum()) for found in on[episodes.labels == label].T]
+        for name, label in (("fired_on_good", GOOD), ("fired_on_bad", BAD))
+    }
+    return {"guardrails": {"names": list(guardrails.names), **counts}}

@@ -14,6 +14,7 @@
 
 """Judging a policy on episodes."""
 
+import logging
 from dataclasses import fields
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import BAD, CONTROL, GOOD, UNKNOWN
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.guarding import guard_codes, said_of_unread
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.policy.answers import Answers, prefer, settle
@@ -29,6 +31,8 @@ from oumi_deploy.policy.pauses import PAUSE, Evidence, running_length
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes, require_columns
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1_000_000
 """Decisions whose Q-values are computed at a time."""
@@ -81,11 +85,35 @@ def policy_evidence(
     before = np.concatenate([[True], silent[:-1]])
     before[episodes.canary_offsets[:-1]] = True
     requests = _requests(policy, episodes)
+    guard = np.zeros(len(features), dtype=int)
+    if policy.guardrails.rails:
+        few = requests < policy.least_requests
+        guard = guard_codes(policy.guardrails, episodes, few).max(axis=1)
     parts = [slice(at, at + CHUNK) for at in range(0, max(len(features), 1), CHUNK)]
-    found = [policy.evidence(features[p], silent[p], before[p], requests[p]) for p in parts]
+    found = [
+        policy.evidence(features[p], silent[p], before[p], requests[p], guard[p]) for p in parts
+    ]
     return Evidence(
         *(np.concatenate([getattr(part, f.name) for part in found]) for f in fields(Evidence))
     )
+
+
+def warn_of_unreported(policy: DeploymentPolicy, episodes: Episodes) -> None:
+    """Logs a warning that names what a policy or a guardrail reads and no episode has a value of.
+
+    Raises:
+        DeployError: If the episodes lack every column that the policy could decide by.
+    """
+    require_columns(policy.encoder.state, episodes)
+    absent = policy.encoder.unreported(encode_episodes(policy.encoder.state, episodes))
+    if absent:
+        logger.warning(
+            "the episodes have no value of %s: the policy was taught these, and decides without "
+            "them here",
+            ", ".join(absent),
+        )
+    for said in said_of_unread(policy.guardrails, episodes):
+        logger.warning(said)
 
 
 def last_observations(episodes: Episodes) -> np.ndarray:

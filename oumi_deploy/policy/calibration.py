@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.policy.guardrails import Guardrails, read_guardrails
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.problem.arithmetic import Number, choose
 from oumi_deploy.problem.rewards import Action, Rewards
@@ -49,6 +50,7 @@ class Calibration:
         alpha: Bound on the expected share of healthy releases rolled back, None without one.
         rollback_from: Risk below which a ROLLBACK of the policy is not let through, for alpha;
             above 1 where none is.
+        guardrails: The team's own limits, beside the policy.
         fitted_on: What the calibration was fitted on, and its figures, free-form.
     """
 
@@ -57,6 +59,7 @@ class Calibration:
     pauses: PauseRules = field(default_factory=PauseRules)
     alpha: float | None = None
     rollback_from: float = 0.0
+    guardrails: Guardrails = field(default_factory=Guardrails)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,7 +84,10 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the calibration as plain values."""
-        return {**asdict(self), "fitted_on": dict(self.fitted_on)}
+        plain = {**asdict(self), "guardrails": self.guardrails.as_dict()}
+        if not self.guardrails.rails:
+            del plain["guardrails"]
+        return {**plain, "fitted_on": dict(self.fitted_on)}
 
 
 def check_alpha(alpha: float | None) -> None:
@@ -136,6 +142,9 @@ def read_calibration(plain: Mapping[str, Any] | None) -> Calibration | None:
     if plain is None:
         return None
     try:
-        return Calibration(**{**plain, "pauses": PauseRules(**plain["pauses"])})
+        read: dict[str, Any] = {"pauses": PauseRules(**plain["pauses"])}
+        if "guardrails" in plain:
+            read["guardrails"] = read_guardrails(plain["guardrails"])
+        return Calibration(**{**plain, **read})
     except (KeyError, TypeError) as error:
         raise DeployError(f"calibration: {error} is missing or malformed") from error

@@ -27,6 +27,7 @@ import numpy as np
 from oumi_deploy.errors import DeployError
 from oumi_deploy.files import replace_when_done
 from oumi_deploy.policy.calibration import UNCALIBRATED, Calibration, read_calibration
+from oumi_deploy.policy.guardrails import Guardrails
 from oumi_deploy.policy.pauses import Evidence, count_requests
 from oumi_deploy.policy.qfunctions import QFunction, q_function_of
 from oumi_deploy.policy.rollout import Decision, Rollout
@@ -159,6 +160,11 @@ class DeploymentPolicy:
         return Usable.of(self.encoder.state, alone=self.version == 1)
 
     @cached_property
+    def guardrails(self) -> Guardrails:
+        """The team's own limits beside it."""
+        return (self.calibration or UNCALIBRATED).guardrails
+
+    @cached_property
     def least_requests(self) -> float:
         """Requests that an answer takes."""
         return (self.calibration or UNCALIBRATED).pauses.min_requests
@@ -231,6 +237,9 @@ class DeploymentPolicy:
             if isinstance(error, DeployError):
                 raise
             raise DeployError(f"the policy is malformed: {error}") from error
+        if policy.guardrails.rails and version == 1:
+            raise DeployError("calibration.guardrails: a policy file of version 1 has none")
+        policy.guardrails.check_directions(encoder.directions or {})
         if policy.form not in FORMS:
             raise DeployError(f"form: {policy.form!r} is not one of {', '.join(FORMS)}")
         if type(policy.discount) not in (int, float) or not 0 <= policy.discount <= 1:

@@ -25,6 +25,8 @@ import numpy as np
 from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS, TEXT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.answers import ANSWERS, pause_limit
+from oumi_deploy.policy.guardrail import Streak
+from oumi_deploy.policy.guardrails import severest
 from oumi_deploy.policy.observation import is_baseline, read_metrics, read_number, read_time
 from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.weighing import End, Past, Reading, Weighed, weigh
@@ -59,6 +61,8 @@ class Decision:
             back; 0 where it does not.
         pause_limit: Number of them at which it pauses no longer, 0 likewise; fewer where the risk
             is above the rewards' break-even, see `PauseRules`.
+        guardrails: What the guardrails say that ask for a PAUSE or ROLLBACK, as in `error_rate
+            above 0.05 for 2 observations`.
     """
 
     decision: str
@@ -70,6 +74,7 @@ class Decision:
     calibrated: bool = True
     pauses: int = 0
     pause_limit: int = 0
+    guardrails: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as plain values."""
@@ -83,6 +88,7 @@ class Decision:
             "calibrated": self.calibrated,
             "pauses": self.pauses,
             "pause_limit": self.pause_limit,
+            "guardrails": list(self.guardrails),
         }
 
 
@@ -108,6 +114,7 @@ class _Standing(NamedTuple):
     was_silent: bool
     requests_short: float
     pauses_running: int
+    streaks: tuple[Streak, ...]
 
 
 class _Look(NamedTuple):
@@ -119,6 +126,8 @@ class _Look(NamedTuple):
     minute: float
     planned_steps: float
     requests: float
+    guarded: list[float]
+    asked: tuple[int, ...]
     weighed: Weighed
 
 
@@ -135,7 +144,9 @@ class Rollout:
     def __init__(self, policy: "DeploymentPolicy"):
         self.policy = policy
         self._look: _Look | None = None
-        self._standing = _Standing((Memory(),) * len(policy.encoder.metrics), True, 0.0, 0)
+        self._standing = _Standing(
+            (Memory(),) * len(policy.encoder.metrics), True, 0.0, 0, policy.guardrails.begin()
+        )
         self._n_seen = 0
         self._is_told, self._strangers = False, set[str]()
         self._latest_step = self._latest_minute = -inf
@@ -151,6 +162,7 @@ class Rollout:
             np.array([look.before.was_silent]),
             np.array([look.before.requests_short]),
             np.array([look.before.pauses_running]),
+            tuple(Streak(*(np.array([x]) for x in streak)) for streak in look.before.streaks),
         )
         reading = Reading(
             np.array([look.values]),
@@ -158,6 +170,7 @@ class Rollout:
             minute=np.array([[look.minute]]),
             planned_steps=np.array([[look.planned_steps]]),
             requests=np.array([look.requests]),
+            guarded=np.array([look.guarded]),
         )
         return Newest(past, reading, look.weighed.in_arrays())
 
@@ -187,19 +200,22 @@ class Rollout:
         self._check_order(step, minute)
         self._note_names(observation)
         values, control = read_metrics(observation, encoder.metrics, number)
+        guarded = [read_number(observation, c, number) for c in self.policy.guardrails.columns]
         if is_baseline(observation, number):
-            self._take_in_baseline(values)
+            self._take_in_baseline(values, guarded)
             return
         planned_steps = read_number(observation, "planned_steps", number)
         requests = read_number(observation, "requests", number)
-        self._take_in(values, control, minute, planned_steps, requests)
+        self._take_in(values, control, minute, planned_steps, requests, guarded)
 
-    def _take_in_baseline(self, values: list[float]) -> None:
+    def _take_in_baseline(self, values: list[float], guarded: list[float]) -> None:
         if self._look is not None:
             raise DeployError(f"observation {self._n_seen}: baseline after canary")
-        memories = zip(self._standing.memories, values, strict=True)
-        self._standing = self._standing._replace(
-            memories=tuple(memory.observe_baseline(value) for memory, value in memories)
+        standing, rails = self._standing, self.policy.guardrails
+        memories = zip(standing.memories, values, strict=True)
+        self._standing = standing._replace(
+            memories=tuple(memory.observe_baseline(value) for memory, value in memories),
+            streaks=rails.observe_baseline(standing.streaks, guarded),
         )
 
     def _take_in(
@@ -209,6 +225,7 @@ class Rollout:
         minute: float,
         planned_steps: float,
         requests: float,
+        guarded: list[float],
     ) -> None:
         policy, before = self.policy, self._standing
         memories = tuple(
@@ -219,11 +236,17 @@ class Rollout:
         based = [memory.base_count > 0 for memory in memories]
         is_silent = policy.usable.is_silent_one(values, control, based)
         enough, short = policy.count_requests(before.requests_short, requests)
-        evidence = policy.evidence_of_one(features, is_silent, before.was_silent, enough)
+        few = enough < policy.least_requests
+        streaks, asked = policy.guardrails.observe(before.streaks, guarded, few)
+        evidence = policy.evidence_of_one(
+            features, is_silent, before.was_silent, enough, severest(asked)
+        )
         share = memories[0].planned_share
         weighed = weigh(policy, features, evidence, share, before.pauses_running)
-        self._look = _Look(before, values, control, minute, planned_steps, requests, weighed)
-        self._standing = _Standing(memories, is_silent, short, weighed.pauses_running)
+        self._look = _Look(
+            before, values, control, minute, planned_steps, requests, guarded, asked, weighed
+        )
+        self._standing = _Standing(memories, is_silent, short, weighed.pauses_running, streaks)
 
     def _note_names(self, observation: Mapping[str, Any]) -> None:
         if self._is_told:
@@ -231,7 +254,7 @@ class Rollout:
         names = observation.keys()
         self._is_told = not names.isdisjoint(self.policy.encoder.metrics)
         if not self._is_told:
-            self._strangers |= names - _NO_METRIC
+            self._strangers |= names - _NO_METRIC - {*self.policy.guardrails.columns}
 
     def _check_order(self, step: float, minute: float) -> None:
         """Refuses observations that are not oldest first, as far as they say when they are of."""
@@ -271,7 +294,7 @@ class Rollout:
                 f"no observation names a metric of the policy's state ({metrics}); send null for "
                 "one that nobody reported"
             )
-        weighed = self._look.weighed
+        look, weighed = self._look, self._look.weighed
         answers = weighed.answers(policy, End(last, asks_again))
         *_, second, best = sorted(weighed.q_values)
         return Decision(
@@ -284,6 +307,7 @@ class Rollout:
             calibrated=policy.calibration is not None,
             pauses=weighed.pauses_running,
             pause_limit=pause_limit(policy, weighed.preferred) if weighed.pauses_running else 0,
+            guardrails=policy.guardrails.said(look.asked, look.guarded),
         )
 
 

@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from oumi_deploy.episodes.schema import CONTROL
 from oumi_deploy.policy.answers import Answers, Preferences, prefer, settle
+from oumi_deploy.policy.guardrail import Streak
+from oumi_deploy.policy.guardrails import severest
 from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.problem.arithmetic import Number
 from oumi_deploy.problem.encoder import encode_memory
@@ -43,6 +46,8 @@ class Reading:
         minute: Time in minutes, shape (n, 1), NaN where unknown.
         planned_steps: Canary observations that are planned, shape (n, 1), NaN where unknown.
         requests: Requests in the observation, shape (n,), NaN where unknown.
+        guarded: What the guardrails read, see `Guardrails.columns`, shape (n, k), NaN where
+            missing. A column that is also among the others is read there.
     """
 
     values: np.ndarray
@@ -50,6 +55,15 @@ class Reading:
     minute: np.ndarray
     planned_steps: np.ndarray
     requests: np.ndarray
+    guarded: np.ndarray
+
+    def columns(self, policy: "DeploymentPolicy") -> list[np.ndarray]:
+        """Returns what the guardrails read, by column, each of shape (n,)."""
+        metrics = policy.encoder.metrics
+        known = dict(zip((CONTROL + m for m in metrics), self.control.T, strict=True))
+        known |= {"requests": self.requests} | dict(zip(metrics, self.values.T, strict=True))
+        guarded = zip(policy.guardrails.columns, self.guarded.T, strict=True)
+        return [known.get(column, values) for column, values in guarded]
 
 
 class End(NamedTuple):
@@ -128,17 +142,24 @@ class Past:
         was_silent: Whether the state could use nothing at last, bool of shape (n,).
         requests_short: Requests so far that were too few for an answer, shape (n,).
         pauses_running: Observations running that wanted a pause, int of shape (n,).
+        streaks: What is remembered of each guardrail.
     """
 
     memory: Memory
     was_silent: np.ndarray
     requests_short: np.ndarray
     pauses_running: np.ndarray
+    streaks: tuple[Streak, ...]
 
     def repeat(self, n: int) -> "Past":
         """Returns the past of one rollout n times."""
-        others = (self.was_silent, self.requests_short, self.pauses_running)
-        return Past(self.memory.repeat(n), *(x.repeat(n) for x in others))
+        return Past(
+            self.memory.repeat(n),
+            self.was_silent.repeat(n),
+            self.requests_short.repeat(n),
+            self.pauses_running.repeat(n),
+            tuple(Streak(*(x.repeat(n) for x in streak)) for streak in self.streaks),
+        )
 
     def take_in(self, policy: "DeploymentPolicy", reading: Reading) -> Weighed:
         """Has the policy judge the next observation of each rollout."""
@@ -148,5 +169,8 @@ class Past:
         features = encode_memory(policy.encoder.state, policy.encoder.metrics, memory)
         is_silent = policy.usable.is_silent(reading.values, reading.control, memory.base_count > 0)
         requests, _ = policy.count_requests(self.requests_short, reading.requests)
-        evidence = policy.evidence(features, is_silent, self.was_silent, requests)
+        few = requests < policy.least_requests
+        _, asked = policy.guardrails.observe(self.streaks, reading.columns(policy), few)
+        guard = severest(asked) if asked else None
+        evidence = policy.evidence(features, is_silent, self.was_silent, requests, guard)
         return weigh(policy, features, evidence, memory.planned_share[:, 0], self.pauses_running)
