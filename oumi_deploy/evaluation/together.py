@@ -30,6 +30,7 @@ from oumi_deploy.evaluation.metrics import Metric, drawn_sets, make_metric
 from oumi_deploy.evaluation.scoring import Scores
 from oumi_deploy.policy.answers import ANSWERS, PAUSED, Answers
 from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
+from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.together import HOLD_LIMIT, Calls, Verdict, judge_window
 from oumi_deploy.problem.rewards import Action
 
@@ -156,6 +157,7 @@ class _Group:
             control_errors=rise(self._control[lately].tolist(), self._baselines[i]),
             decision=word,
             is_last=bool(self._is_last[decision]),
+            must_go=bool(self._answers.reasons[decision] & Reason.GUARDRAIL.value),
             holds=0 if before is None else before.holds,
         )
 

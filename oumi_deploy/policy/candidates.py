@@ -54,6 +54,7 @@ class Candidate:
         control_errors: The same of its old version at the same time; NaN where none is told.
         decision: What the policy answers by itself.
         is_last: Whether no later observation will come that it could wait for.
+        must_go: Whether a guardrail asks for its ROLLBACK: it waits for nobody.
         gone_back: Whether it was told to go back. It waits no more, and can still be the cause.
         holds: Observations running at which it has waited for another rollout.
     """
@@ -67,6 +68,7 @@ class Candidate:
     control_errors: float
     decision: str
     is_last: bool = False
+    must_go: bool = False
     gone_back: bool = False
     holds: int = 0
 
@@ -97,8 +99,9 @@ class Candidate:
     @property
     def could_wait(self) -> bool:
         """Whether it wants to go back and may have been dragged down."""
-        wants = self.decision == _ROLLBACK and not self.gone_back and not self.is_last
-        return wants and not self.is_its_own and not self.is_quiet
+        wants = self.decision == _ROLLBACK and not self.gone_back
+        may = not self.is_last and not self.must_go
+        return wants and may and not self.is_its_own and not self.is_quiet
 
 
 def rise(rates: Sequence[float], baseline: float) -> float:

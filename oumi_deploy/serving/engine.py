@@ -29,7 +29,13 @@ from oumi_deploy.policy.weighing import End
 from oumi_deploy.serving.exploration import choose, draw_for
 from oumi_deploy.serving.faces.releases import try_of
 from oumi_deploy.serving.held import Held, HeldRollouts
-from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, RolloutName
+from oumi_deploy.serving.log.entries import (
+    GUARDRAIL,
+    HELD_FOR_A_PERSON,
+    DecisionEntry,
+    OutcomeEntry,
+    RolloutName,
+)
 from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 from oumi_deploy.serving.monitoring import Monitoring
 from oumi_deploy.serving.observing import Observer, Question, Seen
@@ -43,6 +49,7 @@ from oumi_deploy.serving.together import Windows
 from oumi_deploy.serving.verdict import (
     TELEMETRY_UNAVAILABLE,
     confidence_of,
+    for_a_person,
     held_back,
     not_promoted,
 )
@@ -90,9 +97,8 @@ class Engine:
         observations, shares = as_stated(seen.observations, before, ask)
         held, kept = self.held.bring_up_to(question.name, question.policy, observations)
         held.shares = shares
-        decision = held_back(held.rollout.decide(last=ask.last), seen.holds)
+        decision = self._decide(question, held, seen)
         entry = self._entry(question, held, kept, decision, seen)
-        entry = not_promoted(entry, question.policy.policy.rewards)
         entry = self.windows.settle(entry, held.observations)
         reply = await self._log(question, held, entry)
         self.monitoring.seconds.observe(time.perf_counter() - started)
@@ -100,6 +106,14 @@ class Engine:
         for reason in reply.reasons:
             self.monitoring.reasons.labels(reason).inc()
         return reply
+
+    def _decide(self, question: Question, held: Held, seen: Seen) -> Decision:
+        """Returns what is decided on the rollout by itself."""
+        ask, policy = question.ask, question.policy.policy
+        decision = held.rollout.decide(last=ask.last, asks_again=ask.asks_again)
+        decision = not_promoted(decision, ask.last, policy)
+        decision = held_back(decision, seen.holds, seen.missed, policy)
+        return for_a_person(decision) if ask.is_final else decision
 
     async def _log(self, question: Question, held: Held, entry: DecisionEntry) -> Answer:
         """Logs a decision, or says that it could not be."""
@@ -164,11 +178,15 @@ class Engine:
     ) -> DecisionEntry:
         assert decision.risk is not None, "the service takes calibrated policies only"
         ask, shadow = question.ask, self.settings.shadow
-        identity = self._identity(question, held, seen)
+        identity = self._identity(question, held, seen, decision)
         # Who does not explore need not wait for a generator: to seed one takes as long as to read
         # the observation.
         draw = draw_for(identity, self.settings.seed) if self.settings.explore else 1.0
-        choice = choose(decision.decision, self.settings.explore, draw)
+        explore = self.settings.explore if GUARDRAIL not in decision.reasons else 0.0
+        choice = choose(decision.decision, explore, draw)
+        reasons = [*decision.reasons, *(["explored"] if choice.explored else [])]
+        if choice.explored and ask.is_final:
+            reasons.append(HELD_FOR_A_PERSON)
         return DecisionEntry(
             id=identity,
             name=question.name,
@@ -188,26 +206,32 @@ class Engine:
             risk=decision.risk,
             confidence=confidence_of(choice.decision, decision.risk),
             q_values=decision.q_values,
-            reasons=[*decision.reasons, *(["explored"] if choice.explored else [])],
+            reasons=reasons,
             notes=list(seen.notes) or None,
+            asks_again=ask.asks_again,
+            pauses=decision.pauses,
+            pause_limit=decision.pause_limit,
         )
 
-    def _identity(self, question: Question, held: Held, seen: Seen) -> str:
+    def _identity(self, question: Question, held: Held, seen: Seen, decision: Decision) -> str:
         """Names a decision by its question, so that the same question again is the same decision.
 
         In shadow mode the default that a caller names is part of it: Flagger's hooks differ in
-        theirs. So is why nothing can be collected: who mends that must see what is still wrong.
+        theirs. So is why nothing can be collected: who mends that must see what is still wrong;
+        and how long nothing has come.
         """
         asked = [*vars(question.name).values(), question.face, question.policy.version]
         away = list(seen.notes) if seen.holds == TELEMETRY_UNAVAILABLE else []
-        read = [held.digest.hexdigest(), question.ask.last, seen.holds, *away]
+        ends = [question.ask.last, question.ask.asks_again]
+        read = [held.digest.hexdigest(), *ends, seen.holds, decision.pauses, *away]
         default = question.ask.default if self.settings.shadow else None
         return hashlib.sha256(json.dumps([*asked, *read, default]).encode()).hexdigest()[:32]
 
     def _explanation(self, question: Question, held: Held) -> dict[str, Any] | None:
         if not question.ask.explain:
             return None
-        return explain_rollout(held.rollout, End(question.ask.last)).as_dict()
+        when = End(question.ask.last, question.ask.asks_again)
+        return explain_rollout(held.rollout, when).as_dict()
 
     async def report(self, outcome: Outcome) -> Noted:
         """Logs an outcome; sent again, it counts once.

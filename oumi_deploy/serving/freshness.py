@@ -53,3 +53,9 @@ def is_stale(observations: Sequence[Mapping[str, Any]], now: float, interval: fl
     """
     newest = read_time(observations[-1], len(observations)) * 60
     return now - newest > STALE_AFTER * interval
+
+
+def missed(observations: Sequence[Mapping[str, Any]], now: float, interval: float) -> int:
+    """Returns how many observations should have come since the newest, see `is_stale`."""
+    age = now - read_time(observations[-1], len(observations)) * 60
+    return int(age / interval) if age > 0 else 0

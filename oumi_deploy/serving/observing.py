@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.serving.freshness import is_stale, with_a_first
+from oumi_deploy.serving.freshness import is_stale, missed, with_a_first
 from oumi_deploy.serving.held import HeldRollouts
 from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
@@ -71,11 +71,13 @@ class Seen:
     Attributes:
         observations: Oldest first, at least one of them a canary one.
         holds: Why they may not carry a decision, None where they do.
+        missed: Where they may not, how many should have come since the newest, 0 or more.
         notes: What a person should know of the telemetry, a sentence each.
     """
 
     observations: Observations
     holds: str | None
+    missed: int = 0
     notes: Sequence[str] = ()
 
 
@@ -107,7 +109,10 @@ class Observer:
         observations = with_a_first(sent, question.at)
         # Kayenta judges a window that is over, perhaps of yesterday.
         stale = question.face != "kayenta" and is_stale(observations, question.at, self._interval)
-        return Seen(observations, TELEMETRY_MISSING if stale else None)
+        if not stale:
+            return Seen(observations, None)
+        late = missed(observations, question.at, self._interval)
+        return Seen(observations, TELEMETRY_MISSING, late)
 
     async def _collect(self, question: Question) -> Seen:
         if self._source is None:
@@ -125,11 +130,12 @@ class Observer:
         except SourceAway as away:
             self._monitoring.telemetry_failures.inc()
             before = self._held.observations_of(name) or [{"timestamp": first_asked}]
-            return Seen(before, TELEMETRY_UNAVAILABLE, _told([str(away)]))
+            late = missed(before, now, self._interval)
+            return Seen(before, TELEMETRY_UNAVAILABLE, late, _told([str(away)]))
         for metric, n in found.clipped.items():
             self._monitoring.clipped.labels(metric).inc(n)
         rows = found.observations if found.reported else since(found.observations, first_asked)
-        return Seen(with_a_first(rows, now), None, _told(found.notes))
+        return Seen(with_a_first(rows, now), None, notes=_told(found.notes))
 
     async def _start_of(self, name: RolloutName, now: float) -> float:
         """Returns when a rollout was first asked about, now if the log does not know."""

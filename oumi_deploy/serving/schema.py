@@ -73,13 +73,22 @@ class Ask(Named):
     )
     last: bool = Field(
         default=False,
-        description="Whether no later observation will come: as many were planned as there are. "
-        "A CONTINUE would promote then, and is a PAUSE where the risk is too high for that.",
+        description="Whether this is the last look: to CONTINUE is to promote. No PAUSE can wait "
+        "for another one then, unless the tool asks again: it is decided, or held for a person.",
+    )
+    asks_again: bool = Field(
+        default=False,
+        description="Whether the tool asks again at its last look while the answer is PAUSE.",
     )
     default: Word = Field(default="CONTINUE", description="What a service in shadow mode answers.")
     explain: bool = Field(
         default=False, description="Whether to say which metric moved it, and how far."
     )
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other look follows, whatever the answer is."""
+        return self.last and not self.asks_again
 
 
 class Answer(Named):

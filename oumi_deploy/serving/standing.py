@@ -21,7 +21,7 @@ from typing import Any
 
 from oumi_deploy.policy.candidates import LATELY, Candidate, onset_of, rise
 from oumi_deploy.policy.observation import length_of_baseline, read_metrics, read_time
-from oumi_deploy.serving.log.entries import DecisionEntry
+from oumi_deploy.serving.log.entries import GUARDRAIL, DecisionEntry
 
 _ERRORS = ("error_rate",)
 
@@ -82,7 +82,8 @@ def look(
         errors=rise(errors, normal),
         control_errors=rise(control, normal),
         decision=entry.preferred,
-        is_last=entry.last,
+        is_last=entry.last and not entry.asks_again,
+        must_go=GUARDRAIL in entry.reasons,
         gone_back=onset is not None and old is not None and old.gone_back,
         holds=0 if before is None else _holds(before, len(observations), entry.at, interval),
     )

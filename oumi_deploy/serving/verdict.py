@@ -17,9 +17,9 @@
 from dataclasses import replace
 
 from oumi_deploy.policy.pauses import PAUSE
+from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.rollout import Decision
-from oumi_deploy.problem.rewards import Rewards
-from oumi_deploy.serving.log.entries import DecisionEntry
+from oumi_deploy.serving.log.entries import HELD_FOR_A_PERSON
 
 TELEMETRY_MISSING = "telemetry_missing"
 """The newest observation is too old."""
@@ -28,41 +28,58 @@ TELEMETRY_UNAVAILABLE = "telemetry_unavailable"
 """The telemetry cannot be collected."""
 
 TOO_RISKY = "too_risky_to_promote"
-"""At the last look the risk is above the one at which a promotion pays."""
+"""At the last look the risk is above the one at which a promotion pays; of policies of version 1,
+whose own rules let it pass, and in older logs."""
 
 
-def held_back(decision: Decision, reason: str | None) -> Decision:
+def held_back(
+    decision: Decision, reason: str | None, missed: int, policy: DeploymentPolicy
+) -> Decision:
     """Returns a decision, held back for a reason that is not the release's.
 
     Stale telemetry holds back CONTINUE alone, as missing telemetry does: a policy that has seen
     enough to roll back is not stopped by what it does not see now. Where nothing can be collected
-    nothing is decided.
+    nothing is decided. What did not come counts as pauses; at their limit a person must decide.
+
+    Args:
+        decision: What the policy decides.
+        reason: Why it is held back, None where it is not.
+        missed: Observations that should have come since the newest, 0 or more.
+        policy: The policy, calibrated.
     """
     if reason is None or (reason == TELEMETRY_MISSING and decision.decision == "ROLLBACK"):
         return decision
-    assert decision.risk is not None
+    assert policy.calibration is not None, "the service takes calibrated policies only"
+    limit, pauses = policy.calibration.pauses.pause_limit, decision.pauses + missed
+    decision = replace(decision, pauses=pauses, pause_limit=decision.pause_limit or limit)
+    decision = _as_pause(decision, reason)
+    return decision if pauses < limit else for_a_person(decision)
+
+
+def for_a_person(decision: Decision) -> Decision:
+    """Returns a PAUSE as one that a person must end, and any other decision as it is."""
+    if decision.decision != PAUSE:
+        return decision
+    return _as_pause(decision, HELD_FOR_A_PERSON)
+
+
+def _as_pause(decision: Decision, reason: str) -> Decision:
+    assert decision.risk is not None, "the service takes calibrated policies only"
     reasons = tuple(dict.fromkeys((*decision.reasons, reason)))
     surer = confidence_of(PAUSE, decision.risk)
     return replace(decision, decision=PAUSE, confidence=surer, reasons=reasons)
 
 
-def not_promoted(entry: DecisionEntry, rewards: Rewards) -> DecisionEntry:
-    """Returns a decision; as a PAUSE where it would promote a release that is too risky for that.
+def not_promoted(decision: Decision, last: bool, policy: DeploymentPolicy) -> Decision:
+    """Returns a decision; of a policy of version 1 as a PAUSE where it would promote too riskily.
 
-    A policy learns that CONTINUE waits for another observation. At the last one it promotes, which
-    pays up to the rewards' break-even alone. A person decides: the bound on false alarms was
-    calibrated for the policy's own rollbacks, and this would be none of them.
+    Such a policy goes on where another look is worth more than a rollback. At the last look that
+    promotes, which pays up to the rewards' break-even alone.
     """
-    promotes = entry.last and entry.decision == "CONTINUE"
-    if not promotes or entry.risk <= rewards.break_even():
-        return entry
-    return replace(
-        entry,
-        decision=PAUSE,
-        answered=entry.answered if entry.shadow else PAUSE,
-        confidence=confidence_of(PAUSE, entry.risk),
-        reasons=[*entry.reasons, TOO_RISKY],
-    )
+    promotes = last and decision.decision == "CONTINUE" and policy.version == 1
+    if not promotes or decision.risk is None or decision.risk <= policy.rewards.break_even():
+        return decision
+    return _as_pause(decision, TOO_RISKY)
 
 
 def confidence_of(decision: str, risk: float) -> float:

@@ -94,6 +94,7 @@ class TemplatedAsk(Ask):
         ),
     ] = None
     last: Mark = False
+    asks_again: Mark = False
     explain: Mark = False
 
 

@@ -117,20 +117,26 @@ def router(engine: Engine) -> APIRouter:
     @paths.post("/{hook}", **told)
     async def decide(hook: DecidingHook, request: Request) -> PlainTextResponse:
         """Decides. The decision is in the log before it is answered."""
-        answer = await engine.decide(ask_of(await read(request, Call)), "flagger")
+        answer = await engine.decide(ask_of(await read(request, Call), hook), "flagger")
         return PlainTextResponse(answer.message, 200 if succeeds(hook, answer) else 409)
 
     return paths
 
 
-def ask_of(call: Call) -> Ask:
-    """Returns the question; Flagger brings no observations, so that they are collected."""
+def ask_of(call: Call, hook: DecidingHook) -> Ask:
+    """Returns the question; Flagger brings no observations, so that they are collected.
+
+    Where it confirms the promotion it looks for the last time, and asks until that succeeds.
+    """
+    promotes = hook == "confirm-promotion"
     return Ask(
         service=call.name,
         environment=call.namespace,
         version=call.metadata.version,
         rollout=call.checksum,
         default=call.metadata.default,
+        last=promotes,
+        asks_again=promotes,
     )
 
 

@@ -71,5 +71,6 @@ def ask_of(request: JudgeRequest) -> Ask:
         rollout=datetime.fromtimestamp(start, UTC).isoformat(timespec="seconds"),
         observations=observations,
         default=told.default,
+        last=told.last,
         explain=True,
     )

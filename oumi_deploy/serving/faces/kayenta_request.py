@@ -44,6 +44,10 @@ class JudgeConfigurations(BaseModel):
     environment: Text = Field(default="", description="Where, as in production.")
     version: Text = Field(default="", description="The new version.")
     default: Word = Field(default="CONTINUE", description="What a service in shadow mode answers.")
+    last: bool = Field(
+        default=False,
+        description="Whether one judgement is all there is, and no longer window follows it.",
+    )
 
 
 class Judge(BaseModel):

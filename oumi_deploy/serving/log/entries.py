@@ -22,6 +22,9 @@ from oumi_deploy.errors import DeployError
 HELD_FOR_A_PERSON = "held_for_a_person"
 """The reason of a PAUSE that a person must end."""
 
+GUARDRAIL = "guardrail"
+"""The reason of what a team's own limits ask for: nothing delays such a ROLLBACK."""
+
 
 class LogUnavailable(DeployError):
     """The database cannot be used just now: what was to be logged is not, and never will be.
