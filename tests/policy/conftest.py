@@ -22,6 +22,7 @@ from oumi_deploy import DeploymentPolicy
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
@@ -38,8 +39,14 @@ def table_of(
     p = np.array(beliefs)
     q_values = np.stack([50 - 250 * p, 150 * p - 50], axis=1)
     n = len(state)
+    features = parse_state(state)
     encoder = StateEncoder(
-        parse_state(state), np.full(n, 0.1), np.full(n, 0.2), np.zeros(n), np.full(n, 0.5)
+        features,
+        center=np.full(n, 0.1),
+        scale=np.full(n, 0.2),
+        low=np.zeros(n),
+        high=np.full(n, 0.5),
+        directions=directions_of(features, {}),
     )
     rest: list[np.ndarray] = [np.array([])] * (n - 1)
     spread = np.repeat(q_values, 2 ** (n - 1), axis=0)
