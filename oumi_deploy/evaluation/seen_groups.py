@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from oumi_deploy.episodes.packed import Episodes
 
@@ -26,16 +27,24 @@ MOST = 20_000
 """Groups of a training split up to which a policy file lists their digests."""
 
 
+def names_of_groups(episodes: Episodes) -> set[str]:
+    """Returns the names of the groups; an episode without one goes by its `episode_id`."""
+    alone = pd.isna(episodes.groups)
+    return {*map(str, episodes.groups[~alone]), *map(str, episodes.ids[alone])}
+
+
 def group_digests(episodes: Episodes) -> list[str] | None:
-    """Returns short digests of the named groups, sorted; None where there are more than MOST."""
-    digests = {_digest(group) for group in episodes.groups if group is not None}
-    return sorted(digests) if len(digests) <= MOST else None
+    """Returns short digests of the groups' names, sorted; None where there are more than MOST."""
+    if episodes.n_groups > MOST:
+        return None
+    return sorted(map(_digest, names_of_groups(episodes)))
 
 
 def of_seen_groups(training_data: Mapping[str, Any], episodes: Episodes) -> np.ndarray:
     """Returns which episodes are of a group in the training split.
 
-    A group without a name is known again only if the whole set is the training split.
+    An episode that had no group when it was trained on is known by its `episode_id`, whatever
+    group it has now.
 
     Args:
         training_data: What a policy file says of its training split.
@@ -47,7 +56,14 @@ def of_seen_groups(training_data: Mapping[str, Any], episodes: Episodes) -> np.n
     if training_data.get("fingerprint") == episodes.fingerprint():
         return np.ones(len(episodes), dtype=bool)
     seen = frozenset(training_data.get("group_digests") or ())
-    return np.array([g is not None and _digest(g) in seen for g in episodes.groups], dtype=bool)
+    if not seen:
+        return np.zeros(len(episodes), dtype=bool)
+
+    def is_seen(name: object) -> bool:
+        return _digest(name) in seen
+
+    by_group = [not pd.isna(group) and is_seen(group) for group in episodes.groups]
+    return np.array(by_group, dtype=bool) | np.array([*map(is_seen, episodes.ids)], dtype=bool)
 
 
 def without_digests(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,5 +75,5 @@ def without_digests(about: Mapping[str, Any]) -> dict[str, Any]:
     return {name: told for name, told in about.items() if name != "group_digests"}
 
 
-def _digest(group: str) -> str:
-    return sha256(str(group).encode()).hexdigest()[:12]
+def _digest(name: object) -> str:
+    return sha256(str(name).encode()).hexdigest()[:12]

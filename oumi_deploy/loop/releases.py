@@ -25,6 +25,7 @@ from oumi_deploy.episodes.packed import Episodes, concatenate, read_episodes
 from oumi_deploy.episodes.schema import BAD, GOOD, UNKNOWN
 from oumi_deploy.episodes.table import read_frame, write_frame
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.seen_groups import names_of_groups
 from oumi_deploy.loop.reviews import (
     are_enough,
     is_told_by_incident,
@@ -123,7 +124,8 @@ def gather(settings: LoopSettings, log_url: str, since: float, work: Path) -> Re
     fixed = _calibrated_on(settings, trusted)
     new = read_episodes(work / _NEW)
     # What stands in a fixed file has its side already, whatever the hash of its group says.
-    new = new.select(~np.isin(new.groups.astype(str), _names(trusted) + _names(fixed)))
+    known = [*names_of_groups(trusted), *names_of_groups(fixed)]
+    new = new.select(~np.isin(new.groups.astype(str), known) & ~np.isin(new.ids.astype(str), known))
     sides = np.array([side_of(str(group), settings) for group in new.groups], dtype=object)
     dealt: dict[Side, Episodes] = {side: new.select(sides == side) for side in SIDES}
     train = _labelled(dealt["train"])
@@ -160,7 +162,7 @@ def _calibrated_on(settings: LoopSettings, trusted: Episodes) -> Episodes:
     if settings.calibration_episodes is None:
         return trusted.select(np.zeros(len(trusted), dtype=bool))
     fixed = _labelled(read_episodes(settings.calibration_episodes))
-    shared = set(_names(fixed)) & set(_names(trusted))
+    shared = names_of_groups(fixed) & names_of_groups(trusted)
     if shared:
         raise DeployError(
             f"calibration_episodes: {settings.calibration_episodes} and trusted_episodes share "
@@ -176,10 +178,6 @@ def _kinds(episodes: Episodes) -> tuple[int, int]:
 
 def _labelled(episodes: Episodes) -> Episodes:
     return episodes.select(episodes.labels != UNKNOWN)
-
-
-def _names(episodes: Episodes) -> list[str]:
-    return [str(group) for group in episodes.groups if group is not None]
 
 
 def _described(episodes: Episodes) -> dict[str, Any]:

@@ -15,8 +15,9 @@
 """Keeping what taught a policy from judging it.
 
 A policy file lists digests of the groups that the policy was trained on and calibrated on, up to
-20,000 of each, and of those that have a name. Where one does not list all, only whole files can be
-told by their fingerprints, and any new group may be among those that taught it.
+20,000 of each; a release without a group goes by its `episode_id`, in older files by nothing. Where
+one does not list all, only whole files are known by their fingerprints, and any new group may be
+among those that taught it.
 """
 
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ def not_listed(taught: Taught) -> str | None:
 
 
 def _lists_all(about: Mapping[str, Any]) -> bool:
-    """Returns whether each group has a digest; releases without the name of one have none."""
+    """Returns whether each group has a digest; in older files those without a name have none."""
     digests = about.get("group_digests") or ()
     return len(digests) >= max(1, about.get("n_groups", 1))
 
