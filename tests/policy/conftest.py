@@ -29,15 +29,19 @@ from oumi_deploy.problem.state import parse_state
 
 
 def table_of(
-    beliefs: Sequence[float], edges: Sequence[float], state: Sequence[str] = ("error_rate",)
+    beliefs: Sequence[float],
+    edges: Sequence[float],
+    state: Sequence[str] = ("error_rate",),
+    waiting: float = 0.0,
 ) -> DeploymentPolicy:
     """A table over the first feature whose cells believe in "bad" with these probabilities.
 
-    The last cell is that of a missing value. Q-values are those of deciding at once, so the
-    policy rolls back from a belief of 1/4 on. The training split saw values from 0 to 0.5.
+    The last cell is that of a missing value. Q-values are those of deciding at once, with what
+    another look is worth (`waiting`) on CONTINUE; so the policy prefers ROLLBACK from a belief of
+    1/4 + `waiting` / 400 on. The training split saw values from 0 to 0.5.
     """
     p = np.array(beliefs)
-    q_values = np.stack([50 - 250 * p, 150 * p - 50], axis=1)
+    q_values = np.stack([50 + waiting - 250 * p, 150 * p - 50], axis=1)
     n = len(state)
     features = parse_state(state)
     encoder = StateEncoder(
