@@ -73,8 +73,11 @@ def _run(args: argparse.Namespace) -> None:
     # Imported here: the other commands do not need the policy, and start without it.
     from oumi_deploy.policy.observation import as_last
     from oumi_deploy.policy.policy import DeploymentPolicy
+    from oumi_deploy.policy.version_1 import WARNING
 
     policy = DeploymentPolicy.load(args.policy)
+    if policy.version == 1:
+        print(f"oumi-deploy decide: warning: {args.policy}: {WARNING}", file=sys.stderr)
     observations = _read_observations()
     if args.last and observations:
         policy.begin().observe_all(observations)  # Refuses what is no list of observations.

@@ -35,6 +35,7 @@ from oumi_deploy.cli import (
     plugin_file,
     report,
     serve,
+    vet,
 )
 from oumi_deploy.errors import DeployError
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-        The exit status: 0, or 2 for bad input.
+        The exit status: 0, or 2 for bad input; what a command says beside that, as `vet` does.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     args = _parser(arguments).parse_args(arguments)
@@ -92,7 +93,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"oumi-deploy {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    judging = (data, evaluate, report, offpolicy, calibrate, figures, decide)
+    judging = (data, evaluate, report, offpolicy, calibrate, vet, figures, decide)
     serving = (serve, export_log, learn, collect, plugin_file)
     for module in (*judging, *serving):
         module.add_commands(commands)

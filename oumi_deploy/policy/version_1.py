@@ -25,6 +25,12 @@ from oumi_deploy.policy.pauses import Evidence, PauseRules, Reason
 from oumi_deploy.problem.arithmetic import Number, choose
 from oumi_deploy.problem.rewards import Action, Rewards
 
+WARNING = (
+    "a policy file of version 1 decides as it did before, with a risk that may fall where a metric "
+    "gets worse: calibrate it anew (`oumi-deploy calibrate`) for today's rules, or train it anew"
+)
+"""What is said where such a file is taken up."""
+
 _CONTINUE, _ROLLBACK = Action.CONTINUE.value, Action.ROLLBACK.value
 
 
