@@ -25,12 +25,14 @@ from oumi_deploy.policy.attribution import LEVELS, baseline_means
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.problem.directions import EITHER, HIGHER, default_direction
 from oumi_deploy.problem.encoder import StateEncoder
-from oumi_deploy.problem.state import SHARES
+from oumi_deploy.problem.state import HISTORY, SHARES
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-_DIFFERENCES = ("baseline", "control", "baseline_mean", "control_mean")
+_TO_BASELINE = ("baseline", "baseline_mean", "baseline_mean_before")
+_TO_CONTROL = ("control", "control_mean", "control_mean_before")
+_RANKED = (*LEVELS, "baseline", "control", "baseline_mean", "control_mean")
 
 _BEYOND = 10.0
 """How far values are looked at that are worse than all of training, in widths of its range."""
@@ -159,8 +161,8 @@ def leading_feature(encoder: StateEncoder, metric: str) -> int:
     It is the value, else another level, else a difference, else whatever there is.
     """
     of_metric = (i for i, f in enumerate(encoder.state) if f.metric == metric)
-    rank = {kind: at for at, kind in enumerate((*LEVELS, *_DIFFERENCES, "slope", *SHARES))}
-    return min(of_metric, key=lambda i: rank[encoder.state[i].kind])
+    kinds = (*_RANKED, *(kind for kind in HISTORY if kind not in SHARES), *SHARES)
+    return min(of_metric, key=lambda i: kinds.index(encoder.state[i].kind))
 
 
 def _seen(
@@ -168,8 +170,7 @@ def _seen(
 ) -> tuple[float, float] | None:
     """Returns the least and largest value that training has seen; None if it tells nothing."""
     origin = dict.fromkeys(LEVELS, 0.0)
-    origin |= {"baseline": baseline, "baseline_mean": baseline}
-    origin |= {"control": control, "control_mean": control}
+    origin |= dict.fromkeys(_TO_BASELINE, baseline) | dict.fromkeys(_TO_CONTROL, control)
     ends = [
         (origin[f.kind] + encoder.low[i], origin[f.kind] + encoder.high[i])
         for i, f in enumerate(encoder.state)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oumi_deploy.episodes.schema import number_column
-from oumi_deploy.policy.answers import ANSWERS, PAUSED, Answers, settle
+from oumi_deploy.policy.answers import ANSWERS, pause_limit, settle
 from oumi_deploy.policy.attribution import Attribution, MetricEffect, says_risk
 from oumi_deploy.policy.calibration import UNCALIBRATED, Calibration
-from oumi_deploy.policy.counterfactual import AT_LEAST, Change
+from oumi_deploy.policy.counterfactual import AT_LEAST, AT_MOST, Change
 from oumi_deploy.policy.pauses import PAUSE, Reason
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.rulers import decimals_of, leading_feature, rulers_of, sign_of
@@ -46,6 +46,9 @@ _SUMMARIES = {
     "baseline_mean": ", on average {} from its baseline,",
     "control": ", {} from the old version's,",
     "control_mean": ", on average {} from the old version's,",
+    "mean_before": ", {} on average before,",
+    "baseline_mean_before": ", on average {} from its baseline before,",
+    "control_mean_before": ", on average {} from the old version's before,",
 }
 """How a sentence tells what is not the newest value of a metric."""
 
@@ -202,25 +205,14 @@ def _why_no_rollback(policy: "DeploymentPolicy", newest: Newest, flags: int) -> 
 
 def _count(policy: "DeploymentPolicy", newest: Newest) -> str:
     """Says which PAUSE running this is, and what comes of it where all stays as it is."""
-    running = int(newest.weighed.pauses_running[0])
-    rules = (policy.calibration or UNCALIBRATED).pauses
-    for number in sorted({rules.watch_limit, rules.pause_limit}):
-        if number > running:
-            last = _as_if(policy, newest, number)
-            if last.held[0]:
-                return f"PAUSE {running} of {number}, at the last of which a person must decide"
-            if last.decision[0] != PAUSED:
-                return (
-                    f"PAUSE {running} of {number}, the last of which becomes "
-                    f"{ANSWERS[int(last.decision[0])]}"
-                )
-    return f"PAUSE {running} running"
-
-
-def _as_if(policy: "DeploymentPolicy", newest: Newest, running: int) -> Answers:
-    """Returns the answer if so many PAUSEs were running."""
-    preferred = newest.weighed.preferred
-    return settle(policy, preferred, np.array([running]), np.array([False]))
+    preferred, running = newest.weighed.preferred, int(newest.weighed.pauses_running[0])
+    limit = pause_limit(policy, preferred)
+    last = settle(policy, preferred, limit, np.array([False]))
+    if last.held[0]:
+        end = "at the last of which a person must decide"
+    else:
+        end = f"the last of which becomes {ANSWERS[int(last.decision[0])]}"
+    return f"PAUSE {running} of {int(limit[0])}, {end}"
 
 
 def _risk(policy: "DeploymentPolicy") -> str:
@@ -256,7 +248,8 @@ def _certain_risk(policy: "DeploymentPolicy", calibration: Calibration, newest: 
 
 
 def _guardrail(policy: "DeploymentPolicy", calibration: Calibration, newest: Newest) -> str:
-    return "a guardrail has fired"
+    names = newest.guardrails
+    return f"the guardrail{'s' * (len(names) > 1)} {' and '.join(names)} fired"
 
 
 def _silence(policy: "DeploymentPolicy", calibration: Calibration, newest: Newest) -> str:
@@ -384,8 +377,8 @@ def _condition(newest: Newest, policy: "DeploymentPolicy", change: Change) -> st
     """Says what would have to be, as in `error_rate were below 0.02`."""
     if change.threshold is None:
         return f"{change.metric} were reported"
-    if change.direction == AT_LEAST:
-        return f"{change.metric} were at least {change.threshold:g}"
+    if change.direction in (AT_LEAST, AT_MOST):
+        return f"{change.metric} were {change.direction} {change.threshold:.10g}"
     at = policy.encoder.metrics.index(change.metric)
     reported = "reported and " * bool(np.isnan(newest.reading.values[0, at]))
     rule = number_column(change.metric)
