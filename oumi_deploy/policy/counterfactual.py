@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oumi_deploy.episodes.schema import number_column
 from oumi_deploy.policy.answers import ANSWERS, PAUSED
+from oumi_deploy.policy.guardrail import ABOVE, MISSING
 from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.rulers import Ruler, rulers_of
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
 REQUESTS = "requests"
-AT_LEAST = "at least"
+AT_LEAST, AT_MOST = "at least", "at most"
 
 _GRID = 65
 _PARTS = np.arange(1, 17) / 16
@@ -63,7 +65,8 @@ class Change:
         threshold: Where the nearest such values begin, in few digits. None if the metric is
             missing and any value would do.
         direction: `below` or `above`: on which side of the threshold they lie; `at least` for
-            requests that are enough; None where the threshold is.
+            requests that are enough, and this or `at most` for a value with which a guardrail on
+            what is not searched would not fire; None where the threshold is.
         decision: What the decision would be there.
     """
 
@@ -134,6 +137,19 @@ class _Trial:
         )
         return weighed.answers(self.policy, self.when).decision.reshape(shape)
 
+    def answer_with(self, column: str, value: float) -> int:
+        """Returns the code of ANSWERS if a column that a guardrail reads had another value."""
+        reading, metrics = self.newest.reading, self.policy.encoder.metrics
+        values, guarded, requests = reading.values.copy(), reading.guarded.copy(), reading.requests
+        guarded[0, self.policy.guardrails.columns.index(column)] = value
+        if column in metrics:
+            values[0, metrics.index(column)] = value
+        if column == REQUESTS:
+            requests = np.array([value])
+        changed = replace(reading, values=values, guarded=guarded, requests=requests)
+        weighed = self.newest.past.take_in(self.policy, changed)
+        return int(weighed.answers(self.policy, self.when).decision[0])
+
 
 def nearest_changes(
     policy: "DeploymentPolicy", newest: Newest, when: End, first: str | None = None
@@ -168,6 +184,10 @@ def nearest_changes(
         if by_requests == target:
             found.append(Change(REQUESTS, requests, AT_LEAST, ANSWERS[target]))
             continue
+        settled = _by_guardrail(trial, target)
+        if settled is not None:
+            found.append(settled)
+            continue
         turns = _turns(trial, grid, codes, target)
         preferred = [turn for turn in turns if trial.rulers[turn.lever].metric == first]
         turns = preferred or turns
@@ -183,6 +203,31 @@ def _enough_requests(policy: "DeploymentPolicy", newest: Newest) -> float | None
         return None
     short = 0.0 if policy.version == 1 else float(newest.past.requests_short[0])
     return policy.least_requests - short
+
+
+def _by_guardrail(trial: _Trial, target: int) -> Change | None:
+    """Returns the value with which a guardrail on what is not searched would not fire.
+
+    That is one of a metric that is not in the state, or has no direction.
+    """
+    if _SEVERITY[target] > _SEVERITY[trial.actual]:
+        return None
+    newest, guardrails = trial.newest, trial.policy.guardrails
+    searched = {ruler.metric for ruler in trial.rulers}
+    values = [float(column[0]) for column in newest.reading.columns(trial.policy)]
+    rails = zip(guardrails.rails, guardrails.places, newest.past.streaks, newest.asked, strict=True)
+    for rail, (_, of_control), streak, asked in rails:
+        if not asked or rail.metric in searched:
+            continue
+        if rail.side == MISSING and trial.answer_with(rail.metric, 0.0) == target:
+            return Change(rail.metric, None, None, ANSWERS[target])
+        rule = number_column(rail.metric)
+        for value in rail.nearest_settled(streak, values[of_control]):
+            is_possible = rule.low <= value <= rule.high
+            if is_possible and trial.answer_with(rail.metric, value) == target:
+                side = AT_MOST if rail.side == ABOVE else AT_LEAST
+                return Change(rail.metric, value, side, ANSWERS[target])
+    return None
 
 
 def _turns(trial: _Trial, grid: np.ndarray, codes: np.ndarray, target: int) -> list[_Turn]:

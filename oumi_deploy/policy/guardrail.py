@@ -26,7 +26,7 @@ one asks for a PAUSE in the place of ROLLBACK until there are enough.
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, isfinite, nan
+from math import ceil, floor, inf, isfinite, nan
 from typing import Any, NamedTuple
 
 from oumi_deploy.episodes.schema import CONTROL, NEVER_STATE, number_column
@@ -207,6 +207,24 @@ class Guardrail:
         if self.by == DIFFERENCE:
             return value - other
         return ratio(value, choose(other > 0.0, other, nan))
+
+    def nearest_settled(self, before: Streak, control: float) -> list[float]:
+        """Returns the values nearest to its limit that do not pass it, in numbers.
+
+        The first is where it turns, as far as rounding lets it; the second the next in six decimal
+        places. None where it has nothing to be compared with.
+        """
+        limit, other = self.value, 0.0
+        if limit is None:
+            return []
+        if self.compared_with is not None:
+            is_control = self.compared_with == CONTROLS
+            other = control if is_control else ratio(before.base_sum, before.base_count)
+        turn = limit * other if self.by == RATIO else limit + other
+        if not abs(turn) <= _MOST:
+            return []
+        towards = floor if self.side == ABOVE else ceil
+        return [turn, towards(turn * 1e6) / 1e6]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as a file has it."""

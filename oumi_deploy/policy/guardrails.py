@@ -68,7 +68,7 @@ class Guardrails:
         return tuple(dict.fromkeys(column for rail in self.rails for column in rail.columns))
 
     @cached_property
-    def _places(self) -> tuple[tuple[int, int], ...]:
+    def places(self) -> tuple[tuple[int, int], ...]:
         """Of each, where its value stands among the columns, and the old version's."""
         at = {column: i for i, column in enumerate(self.columns)}
         return tuple((at[rail.columns[0]], at[rail.columns[-1]]) for rail in self.rails)
@@ -83,7 +83,7 @@ class Guardrails:
         """Takes in a baseline observation, the values in the order of `columns`."""
         return tuple(
             rail.observe_baseline(streak, values[at])
-            for rail, streak, (at, _) in zip(self.rails, before, self._places, strict=True)
+            for rail, streak, (at, _) in zip(self.rails, before, self.places, strict=True)
         )
 
     def observe(
@@ -105,7 +105,7 @@ class Guardrails:
             looks = [
                 rail.observe(streak, values[at], values[of_control], few)
                 for rail, streak, (at, of_control) in zip(
-                    self.rails, before, self._places, strict=True
+                    self.rails, before, self.places, strict=True
                 )
             ]
         return tuple(streak for streak, _ in looks), tuple(code for _, code in looks)
@@ -118,7 +118,7 @@ class Guardrails:
             values: By column.
         """
         found = []
-        for rail, code, places in zip(self.rails, codes, self._places, strict=True):
+        for rail, code, places in zip(self.rails, codes, self.places, strict=True):
             is_unseen = rail.side != MISSING and any(values[at] != values[at] for at in places)
             found += [rail.name + ", not reported since" * is_unseen] * bool(code)
         return tuple(found)

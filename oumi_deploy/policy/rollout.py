@@ -100,11 +100,15 @@ class Newest:
         past: What was remembered before it.
         reading: What it says.
         weighed: What the policy makes of it.
+        asked: What each guardrail asks for, codes of `pauses.Guard`.
+        guardrails: What those say that ask for something.
     """
 
     past: Past
     reading: Reading
     weighed: Weighed
+    asked: tuple[int, ...]
+    guardrails: tuple[str, ...]
 
 
 class _Standing(NamedTuple):
@@ -172,7 +176,8 @@ class Rollout:
             requests=np.array([look.requests]),
             guarded=np.array([look.guarded]),
         )
-        return Newest(past, reading, look.weighed.in_arrays())
+        said = self.policy.guardrails.said(look.asked, look.guarded)
+        return Newest(past, reading, look.weighed.in_arrays(), look.asked, said)
 
     def observe_all(self, observations: Sequence[Mapping[str, Any]]) -> None:
         """Takes in the next observations, oldest first.
