@@ -30,6 +30,8 @@ from oumi_deploy import DeploymentPolicy
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.policy import FORMAT, FORMAT_VERSION
 from oumi_deploy.policy.qfunctions import NetworkQ, TableQ
+from oumi_deploy.problem.bounds import Bounds
+from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
@@ -38,9 +40,14 @@ NAN = float("nan")
 
 
 def policy_of(q_function, *state: str) -> DeploymentPolicy:
-    n = len(state)
+    features, n = parse_state(state), len(state)
     encoder = StateEncoder(
-        parse_state(state), np.full(n, 0.1), np.full(n, 0.2), np.zeros(n), np.full(n, np.nan)
+        features,
+        center=np.full(n, 0.1),
+        scale=np.full(n, 0.2),
+        low=np.zeros(n),
+        high=np.ones(n),
+        directions=directions_of(features, {}),
     )
     return DeploymentPolicy(
         encoder,
@@ -65,7 +72,8 @@ def network_policy() -> DeploymentPolicy:
     random = np.random.default_rng(7)
     sizes = [(5, 4), (3, 5), (2, 3)]
     layers = [(random.normal(size=size), random.normal(size=size[0])) for size in sizes]
-    return policy_of(NetworkQ(layers), "error_rate", "error_rate.max")
+    bounds = Bounds.of(Rewards(missed_rollback=-500), 10)
+    return policy_of(NetworkQ(layers, bounds), "error_rate", "error_rate.max")
 
 
 POLICIES = pytest.mark.parametrize("make", [table_policy, network_policy])
@@ -100,33 +108,47 @@ def test_the_file_is_plain_json_with_all_that_a_reader_needs(tmp_path, make):
 def test_decisions_follow_the_newest_observation_of_a_table():
     policy = table_policy()
     decision = policy.decide([{"error_rate": 0.5}, {"error_rate": 0.09}])
-    assert decision.as_dict() == {
+    # (-45.5 + 50) / 150 is a belief of 0.03; its log odds bend off a little.
+    expected = {
         "decision": "CONTINUE",
-        "confidence": None,
-        "risk": None,
+        "confidence": pytest.approx(0.97, abs=1e-3),
+        "risk": pytest.approx(0.03, abs=1e-3),
         "q_values": {"CONTINUE": 40.0, "ROLLBACK": -45.5},
         "q_margin": 85.5,
         "reasons": [],
+        "calibrated": False,
     }
+    said = decision.as_dict()
+    assert {name: said[name] for name in expected} == expected
     decision = policy.decide([{"error_rate": 0.5}, {"error_rate": 0.1}])
     assert decision.decision == "ROLLBACK"
     assert decision.q_margin == 140.25
 
 
-def test_a_network_is_its_layers_worked_by_hand():
+def test_a_network_is_its_layers_and_its_bounds_worked_by_hand():
     # Inputs are the value and its mark. asinh((0.3 - 0.1) / 0.2) = asinh(1) = 0.881374.
     layers = [
         (np.array([[2.0, 0.0], [-1.0, 0.0]]), np.array([0.5, 0.25])),
-        (np.array([[1.0, 5.0], [-3.0, 5.0]]), np.array([0.0, 10.0])),
+        (np.array([[1.0, 5.0], [-3.0, 5.0]]), np.array([-2.0, 40.0])),
     ]
-    q = policy_of(NetworkQ(layers), "error_rate").decide([{"error_rate": 0.3}]).q_values
-    # Hidden: 2 * 0.881374 + 0.5 = 2.262747, and max(0, -0.631374) = 0.
-    assert q["CONTINUE"] == pytest.approx(2.262747, abs=1e-5)
-    assert q["ROLLBACK"] == pytest.approx(10 - 3 * 2.262747, abs=1e-5)
+    # ROLLBACK pays -50 to 100; CONTINUE from -500 - 2 * 10 steps to 100.
+    bounds = Bounds.of(Rewards(missed_rollback=-500), 10)
+    assert bounds == Bounds(rollback=(-50, 100), going_on=(-520, 100))
+    q = policy_of(NetworkQ(layers, bounds), "error_rate").decide([{"error_rate": 0.3}]).q_values
+    # Hidden: 2 * 0.881374 + 0.5 = 2.262747, and max(0, -0.631374) = 0. Log odds 0.262747 are a
+    # belief of 0.565312; the lead is 40 - 3 * 2.262747 = 33.211758.
+    assert q["ROLLBACK"] == pytest.approx(-50 + 150 * 0.565312, abs=1e-3)
+    assert q["CONTINUE"] == pytest.approx(-50 + 150 * 0.565312 - 33.211758, abs=1e-3)
+    # A lead beyond the bounds is cut off.
+    (weight, _), first = layers[1], layers[0]
+    for bias, expected in ((-2_000.0, 100.0), (2_000.0, -520.0)):
+        network = NetworkQ([first, (weight, np.array([-2.0, bias]))], bounds)
+        q = policy_of(network, "error_rate").decide([{"error_rate": 0.3}]).q_values
+        assert q["CONTINUE"] == expected
 
 
 def test_history_reaches_the_decision():
-    table = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    table = np.array([[50.0, -50.0], [-200.0, 100.0], [50.0, -50.0]])
     policy = policy_of(TableQ([np.array([0.4])], table, table), "error_rate.max")
     assert policy.decide([{"error_rate": 0.5}, {"error_rate": 0.0}]).decision == "ROLLBACK"
     assert policy.decide([{"error_rate": 0.0}]).decision == "CONTINUE"
@@ -151,21 +173,21 @@ def test_absent_none_and_nan_are_the_same(make):
     assert answers == [answers[0]] * 4
 
 
-def test_a_tie_continues_without_margin():
-    decision = table_policy().decide([{"error_rate": None}])
-    assert decision.decision == "CONTINUE"
+def test_a_tie_is_no_rollback_and_has_no_margin():
+    # A Q-value of 7 for ROLLBACK is a belief of 57 / 150 = 0.38, above the break-even of 100 / 700.
+    policy = policy_of(TableQ([np.array([])], np.full((2, 2), 7.0), np.ones((2, 2))), "error_rate")
+    decision = policy.decide([{"error_rate": 0.1}])
+    assert (decision.decision, decision.reasons) == ("PAUSE", ("watching",))
     assert decision.q_margin == 0.0
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2))
-def test_the_margin_is_how_far_the_decision_lies_above_the_other(q):
+def test_the_margin_is_how_far_the_better_action_lies_above_the_other(q):
     policy = policy_of(TableQ([np.array([])], np.array([q, q]), np.ones((2, 2))), "error_rate")
-    decision = policy.decide([{"error_rate": 0.1}])
-    assert decision.q_margin == abs(q[0] - q[1]) >= 0
-    assert decision.decision == ("ROLLBACK" if q[1] > q[0] else "CONTINUE")
+    assert policy.decide([{"error_rate": 0.1}]).q_margin == abs(q[0] - q[1]) >= 0
 
 
-@pytest.mark.parametrize("rows", [[{}], [{"eror_rate": 0.9}], [{"phase": "baseline"}, {}]])
+@pytest.mark.parametrize("rows", [[{"eror_rate": 0.9}], [{"phase": "baseline"}, {"eror_rate": 1}]])
 def test_observations_that_name_no_metric_of_the_state_are_refused(rows):
     with pytest.raises(DeployError, match="no observation names a metric"):
         table_policy().decide(rows)
@@ -271,13 +293,16 @@ Change = Callable[[dict[str, Any]], Any]
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda p: p.update(format_version=2), "policy file version 2; this release"),
+        (lambda p: p.update(format_version=3), "version 3; this release .* reads versions 1 and 2"),
         (lambda p: p.pop("format_version"), "policy file version None"),
         (lambda p: p.update(actions=["ROLLBACK", "CONTINUE"]), "actions: expected"),
         (lambda p: p.pop("encoder"), "the policy has no 'encoder'"),
         (lambda p: p.pop("calibration"), "the policy has no 'calibration'"),
         (lambda p: p.update(encoder=None), "encoder: .* malformed"),
         (lambda p: p["encoder"].update(scale=[]), "encoder: .* differ in length"),
+        (lambda p: p["encoder"].update(directions={}), "directions and state name different"),
+        (lambda p: p["encoder"].update(directions=["higher"]), "directions and state name"),
+        (lambda p: p["encoder"]["directions"].update(error_rate="up"), "direction is not one of"),
         (lambda p: p.update(form="both"), "form: 'both' is not one of single, sequential"),
         (lambda p: p.update(discount="high"), r"discount: 'high' is not in 0\.\.1"),
         (lambda p: p.update(discount=2), r"discount: 2 is not in 0\.\.1"),
@@ -320,6 +345,11 @@ def test_a_policy_that_is_inconsistent_is_refused_in_one_line(tmp_path, change: 
         (lambda q: q["layers"][2].update(bias=[NAN, 0.0]), "a number that is not finite"),
         (lambda q: q["layers"][1].pop("bias"), "'bias' is missing"),
         (lambda q: q.update(layers=3), "malformed"),
+        (lambda q: q.update(bounds={"ROLLBACK": [-50, 100]}), "'CONTINUE' is missing"),
+        (lambda q: q["bounds"].update(CONTINUE=[100, -500]), "a least and a most for each action"),
+        (lambda q: q["bounds"].update(CONTINUE=[100]), "a least and a most for each action"),
+        (lambda q: q["bounds"].update(ROLLBACK=[NAN, 100]), "a least and a most for each action"),
+        (lambda q: q["bounds"].update(ROLLBACK=["low", 100]), "malformed"),
     ],
 )
 def test_a_network_that_is_inconsistent_is_refused_in_one_line(tmp_path, change: Change, says):
@@ -328,7 +358,7 @@ def test_a_network_that_is_inconsistent_is_refused_in_one_line(tmp_path, change:
     path = tmp_path / "p.json"
     path.write_text(json.dumps(plain))
     message = refused(path)
-    assert message.startswith("q_function: ")
+    assert message.startswith(("q_function: ", "q_function.bounds: "))
     assert says in message
 
 
