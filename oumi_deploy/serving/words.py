@@ -17,15 +17,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
-from oumi_deploy.serving.log.entries import DecisionEntry
+from oumi_deploy.serving.log.entries import HELD_FOR_A_PERSON, DecisionEntry
 from oumi_deploy.serving.observing import number_of
 
 _REASONS = {
     "out_of_range": "a metric lies outside of what the policy was trained on",
     "few_requests": "too few requests to tell",
-    "paused_too_long": "it has paused too long",
     "last_observation": "no later observation will come",
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
+    "certain_risk": "the risk is certain enough",
+    "watch_ended": "the risk is above break-even, and the watch has ended",
+    "guardrail": "a guardrail asks for it",
     "held_for_culprit": "another release is likelier the cause",
     "held_too_long": "it has waited for another release as long as it may",
     "too_risky_to_promote": "the risk is too high to promote, and no later observation will come: "
@@ -39,27 +41,52 @@ _REASONS = {
 
 def message(entry: DecisionEntry) -> str:
     """Returns what was decided, how risky the release looks, and why, in one sentence."""
+    number = f" {told}" if (told := count(entry)) else ""
     because = f": {told}" if (told := why(entry)) else ""
     lacking = f" ({_summed_up(entry.notes)})" if entry.notes else ""
     shadow = f" (shadow mode: answered {entry.answered})" if entry.shadow else ""
-    return f"{entry.decision}, risk {entry.risk:.0%}{because}{lacking}{shadow}"
+    return f"{entry.decision}{number}, risk {entry.risk:.0%}{because}{lacking}{shadow}"
+
+
+def count(entry: DecisionEntry) -> str:
+    """Returns which of how many PAUSEs running it is, as in "2 of 5"; empty where it is none."""
+    counts = entry.decision == "PAUSE" and 0 < entry.pauses < entry.pause_limit
+    return f"{entry.pauses} of {entry.pause_limit}" if counts and not entry.is_held else ""
 
 
 def why(entry: DecisionEntry) -> str:
     """Returns why it is not simply what the policy prefers; empty where it is."""
-    return "; ".join(_told(reason, entry) for reason in entry.reasons)
+    told = "; ".join(filter(None, (_told(reason, entry) for reason in entry.reasons)))
+    return f"held: a person must decide, because {told}" if entry.is_held else told
 
 
 def _told(reason: str, entry: DecisionEntry) -> str:
+    if reason == HELD_FOR_A_PERSON:
+        return _since_when(entry)
     if reason == "telemetry_missing":
         return _missing(entry)
     if reason == "doubt":
         return _doubt(entry)
+    if reason == "paused_too_long":
+        # Of what is held it is said once, with the number of pauses.
+        return "" if entry.is_held else "it has paused too long"
+    if reason == "watching":
+        is_over = "watch_ended" in entry.reasons
+        return (
+            "" if is_over else "watching, as the risk is above break-even: same traffic, look again"
+        )
     text = _REASONS.get(reason, reason)
     cause = next((s for s in entry.suspects or () if s["waited_for"]), None)
     if reason != "held_for_culprit" or cause is None:
         return text
     return f"{text}, {cause['service']} {cause['version']}".rstrip()
+
+
+def _since_when(entry: DecisionEntry) -> str:
+    """Says for how long nothing was decided, or else that nothing more is asked."""
+    if entry.pauses > 1:
+        return f"nothing was decided for {entry.pauses} observations running"
+    return "" if "last_observation" in entry.reasons else _REASONS["last_observation"]
 
 
 def _doubt(entry: DecisionEntry) -> str:
@@ -73,12 +100,12 @@ def _doubt(entry: DecisionEntry) -> str:
 
 
 def _missing(entry: DecisionEntry) -> str:
-    """Says how telemetry is missing: no value, or none both new enough and read by the policy."""
+    """Says how telemetry is missing: no value, or none both new enough and of use to the policy."""
     if not entry.observations:
         return "nothing new was observed since the decision before"
     if _has_values(entry.observations[-1]):
-        return "no metric that the policy reads has a value of the last two intervals"
-    return "no metric has a value in the last two observations"
+        return "the newest observation is too old, or has no value that the policy can use"
+    return "no metric has a value in the newest observation"
 
 
 def _has_values(observation: Mapping[str, Any]) -> bool:

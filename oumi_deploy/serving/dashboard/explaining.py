@@ -35,5 +35,6 @@ def explain_decision(
     if decision.policy_version != current.version:
         problem = f"policy {decision.policy_version} decided it, and is not in use any more"
         return Explained(decision_id=decision.id, explanation=None, problem=problem)
-    found = explain(current.policy, observations, last=decision.last)
+    ends = {"last": decision.last, "asks_again": decision.asks_again}
+    found = explain(current.policy, observations, **ends)
     return Explained(decision_id=decision.id, explanation=found.as_dict(), problem=None)

@@ -33,7 +33,7 @@ from oumi_deploy.serving.log.entries import DecisionEntry, OutcomeEntry, Rollout
 from oumi_deploy.serving.log.episodes import settling
 from oumi_deploy.serving.log.overview import Course, Standing
 from oumi_deploy.serving.log.rows import rollout_key
-from oumi_deploy.serving.words import message, why
+from oumi_deploy.serving.words import count, message, why
 
 QUIET_AFTER = 15
 """Intervals without a question after which a rollout is not under way any more."""
@@ -52,14 +52,15 @@ def rollout_line(standing: Standing, now: float, interval: float) -> RolloutLine
         interval: Seconds between observations.
     """
     latest, name = standing.latest, standing.latest.name
-    label = _label(standing.outcomes, latest.decision, latest.shadow)
+    label, age = _label(standing.outcomes, latest.decision, latest.shadow), now - latest.at
+    quiet = QUIET_AFTER * interval
     return RolloutLine(
         id=standing.key,
         service=name.service,
         environment=name.environment,
         version=name.version,
         rollout=name.rollout,
-        status=status_of(latest, label, now - latest.at > QUIET_AFTER * interval),
+        status=status_of(latest, label, age > quiet, age > max(quiet, LEFT_FOR)),
         label=label,
         began=standing.began,
         n_decisions=standing.n_decisions,
@@ -68,19 +69,24 @@ def rollout_line(standing: Standing, now: float, interval: float) -> RolloutLine
     )
 
 
-def status_of(latest: DecisionEntry, label: str | None, is_quiet: bool) -> Status:
+def status_of(
+    latest: DecisionEntry, label: str | None, is_quiet: bool, is_past: bool = False
+) -> Status:
     """Returns where a rollout stands by its latest decision and its label.
 
     Args:
         latest: The decision that came in last.
         label: What the release turned out to be, None where nobody knows.
         is_quiet: Whether it has not been asked about for long.
+        is_past: Whether that was so long ago that it waits for nobody any more.
     """
     if latest.decision == "ROLLBACK" and not latest.shadow:
         return "rolled_back"
     if label is not None:
         return "healthy" if label == "good" else _bad(latest.answered)
-    if latest.last:
+    if latest.is_held and not latest.shadow:
+        return "undecided" if is_past else "for_a_person"
+    if latest.is_over:
         return "healthy" if latest.answered == "CONTINUE" and not latest.shadow else "undecided"
     if is_quiet:
         return "undecided"
@@ -108,6 +114,8 @@ def decision_line(entry: DecisionEntry) -> DecisionLine:
         reasons=entry.reasons,
         message=message(entry),
         why=why(entry),
+        count=count(entry),
+        held=entry.is_held,
         asked_by=entry.asked_by,
         policy_version=entry.policy_version,
         n_inputs=entry.kept + len(entry.observations),

@@ -163,6 +163,8 @@ def _policy_state(
         version=current.version,
         file=engine.policies.path.name,
         refused=engine.policies.refused,
+        format_version=policy.version,
+        break_even=policy.rewards.break_even(),
         form=policy.form,
         metrics=list(policy.encoder.metrics),
         trained_on={k: policy.training_data[k] for k in _TOLD if k in policy.training_data},

@@ -17,7 +17,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-Status = Literal["deploying", "paused", "healthy", "rolled_back", "failed", "held", "undecided"]
+Status = Literal[
+    "deploying",
+    "paused",
+    "for_a_person",
+    "healthy",
+    "rolled_back",
+    "failed",
+    "held",
+    "undecided",
+]
 Label = Literal["good", "bad"]
 
 
@@ -37,6 +46,11 @@ class DecisionLine(BaseModel):
     reasons: list[str]
     message: str
     why: str = Field(description="Why it is not simply what the policy prefers; empty where it is.")
+    count: str = Field(
+        description='Which of how many PAUSEs running it is, as in "2 of 5"; empty where it is '
+        "none, or a person must end it."
+    )
+    held: bool = Field(description="Whether it is a PAUSE that a person must end.")
     asked_by: str
     policy_version: str
     n_inputs: int = Field(description="How many observations it rests on.")
@@ -70,6 +84,7 @@ class RolloutLine(BaseModel):
     rollout: str
     status: Status = Field(
         description="deploying: asked about lately, to go on; paused: likewise, to hold; "
+        "for_a_person: held within the last day, and a person must decide; "
         "rolled_back: the last answer was ROLLBACK, and meant; healthy: labelled good, or "
         "its last observation was answered CONTINUE; failed: went on, and is labelled bad; "
         "held: labelled bad, and the last answer was PAUSE; undecided: not asked about any more, "
@@ -146,6 +161,10 @@ class PolicyState(BaseModel):
     version: str
     file: str = Field(description="Name of the policy file.")
     refused: str | None = Field(description="Why a newer file was refused, null where none was.")
+    format_version: int = Field(
+        description="Version of the policy file; of version 1 it decides by the rules of its time."
+    )
+    break_even: float = Field(description="Risk 0..1 up to which a promotion pays.")
     form: str
     metrics: list[str] = Field(description="What its state is made of.")
     trained_on: dict[str, Any]

@@ -68,7 +68,9 @@ def _is_going_on(horizons: Horizons) -> Condition:
 
 
 def _is_asked_about(horizons: Horizons) -> Condition:
-    return sa.and_(decisions.c.at >= horizons.asked_since, sa.not_(decisions.c.last))
+    pauses = sa.and_(decisions.c.asks_again, decisions.c.answered == "PAUSE")
+    follows = sa.or_(sa.not_(decisions.c.last), pauses)
+    return sa.and_(decisions.c.at >= horizons.asked_since, follows)
 
 
 def _is_open() -> Condition:

@@ -35,7 +35,7 @@ export function renderCard(item, rollout, stage) {
   const why = [!isSaid && latest.why, ...latest.notes.slice(0, NOTES_SHOWN)].filter(Boolean).join("; ");
   put(item, heading,
     make("p", { class: "card-top" }, statusBadge(rollout), outcome, time(latest.at)),
-    make("p", { class: "card-decision" }, decisionBadge(latest.decision),
+    make("p", { class: "card-decision" }, decisionBadge(latest.decision, latest.count),
       make("span", {}, `risk ${percent(latest.risk)}, confidence ${percent(latest.confidence)}`)),
     latest.shadow && make("p", { class: "faint" }, `shadow mode: answered ${latest.answered}`),
     why && make("p", { class: "why" }, why),

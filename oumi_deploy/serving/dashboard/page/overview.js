@@ -25,8 +25,9 @@ const isOpened = new Set();
 // In coarse steps: a card shall not move away from under a finger with every observation.
 const riskOf = ({ latest }) => Math.round(10 * latest.risk);
 const byRisk = (a, b) => riskOf(b) - riskOf(a) || a.began - b.began;
-// Those that wait for another come last: they are settled with it.
-const byNeed = (a, b) => Boolean(causeOf(a)) - Boolean(causeOf(b)) || byRisk(a, b);
+// Those that a person must decide come first, and those that wait for another last: they are settled with it.
+const needOf = (rollout) => (rollout.status === "for_a_person" ? 0 : causeOf(rollout) ? 2 : 1);
+const byNeed = (a, b) => needOf(a) - needOf(b) || byRisk(a, b);
 const sorted = (page, order) => ({ ...page, rollouts: page.rollouts.toSorted(order) });
 
 /**

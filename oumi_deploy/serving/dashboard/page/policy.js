@@ -25,7 +25,7 @@ export function showPolicy(policy) {
     put(element("notices"), notices(policy).map((text) => make("p", { class: "notice loud" }, text)));
   });
   renderChanged(element("policy"), policy, () => put(element("policy"), facts(policy),
-    make("h3", {}, "Calibration"), calibration(policy.calibration),
+    make("h3", {}, "Calibration"), calibration(policy),
     make("h3", {}, "History of promotions"), history(policy)));
 }
 
@@ -52,15 +52,29 @@ function facts(policy) {
   ]);
 }
 
-function calibration({ alpha, rollback_from, pauses, fitted_on }) {
-  const { n_good, n_bad, n_groups } = fitted_on;
-  const doubt = pauses.max_doubt == null ? "" : `, or where it is wrong with more than ${percent(pauses.max_doubt)}`;
+function calibration(policy) {
+  const { alpha, rollback_from, fitted_on } = policy.calibration;
+  const { how, n_good, n_bad, n_groups } = fitted_on;
+  const judged = how === "cross-fitted" ? ", each by policies like it that never saw the group" : " it was not trained on";
   return pairs([
-    ["Fitted on", n_good == null ? null : `${counted(n_good)} good and ${counted(n_bad)} bad releases in ${counted(n_groups)} groups it was not trained on`],
+    ["Fitted on", n_good == null ? null : `${counted(n_good)} good and ${counted(n_bad)} bad releases in ${counted(n_groups)} groups${judged}`],
     ...Object.entries(FIGURES).map(([key, name]) => [name, interval(fitted_on[key])]),
     ["False alarms", alpha == null ? "no bound" : `at most ${percent(alpha, 1)} of good releases rolled back, expected: no ROLLBACK below a risk of ${percent(rollback_from)}`],
-    ["Pauses", `below ${pauses.min_requests} requests, outside of what it was trained on${doubt}; number ${pauses.pause_limit} running becomes ${pauses.pause_fallback}`],
+    ...pausing(policy),
   ]);
+}
+
+function pausing({ format_version: version, break_even: most, calibration: { pauses } }) {
+  const doubt = pauses.max_doubt == null ? "" : `, or where it is wrong with more than ${percent(pauses.max_doubt)}`;
+  const end = pauses.pause_fallback === "PAUSE" ? "is for a person to decide" : `becomes ${pauses.pause_fallback}`;
+  const last = `number ${pauses.pause_limit} running ${end}`;
+  if (version === 1) return [["Pauses", `below ${pauses.min_requests} requests, outside of what it was trained on${doubt}; ${last}`]];
+  return [
+    ["Goes on", `up to a risk of ${percent(most)}, where something was seen that carries it`],
+    ["Pauses", `below ${pauses.min_requests} requests, where nothing is reported, beyond the worst that it was trained on${doubt}; ${last}`],
+    ["Watches", `above a risk of ${percent(most)}, where another look is worth more than an end; number ${pauses.watch_limit} running is rolled back, or for a person to decide`],
+    ["Surely bad", pauses.certain_risk < 1 ? `rolled back from a risk of ${percent(pauses.certain_risk)} on` : null],
+  ];
 }
 
 const counted = (n) => (typeof n === "number" ? n.toLocaleString("en") : "an unknown number of");

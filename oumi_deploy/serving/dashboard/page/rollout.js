@@ -79,7 +79,7 @@ function render(course, why) {
 function standing(rollout) {
   const { latest } = rollout;
   return [
-    make("p", { class: "standing" }, statusBadge(rollout), decisionBadge(latest.decision),
+    make("p", { class: "standing" }, statusBadge(rollout), decisionBadge(latest.decision, latest.count),
       make("span", {}, `risk ${percent(latest.risk)}, confidence ${percent(latest.confidence)}`),
       make("span", { class: `label ${rollout.label ?? "unknown"}` }, labelled(rollout.label)), time(latest.at)),
     latest.shadow && make("p", { class: "notice" }, `Shadow mode: the caller was answered ${latest.answered}. ${latest.decision} is what would have been.`),
@@ -154,7 +154,7 @@ function opener(list, decisions) {
 
 function decisionOf(decision) {
   const why = [decision.why, decision.shadow && `shadow mode: answered ${decision.answered}`].filter(Boolean).join("; ");
-  return make("li", {}, moment(decision.at), decisionBadge(decision.decision),
+  return make("li", {}, moment(decision.at), decisionBadge(decision.decision, decision.count),
     make("span", { class: "figures" }, `risk ${percent(decision.risk)}`),
     make("span", { class: "message" }, why));
 }

@@ -18,6 +18,7 @@ import { make, say } from "./elements.js";
 const STATUS = {
   deploying: "Deploying",
   paused: "Paused",
+  for_a_person: "Waits for a person",
   healthy: "Healthy",
   rolled_back: "Rolled back",
   failed: "Went on, and was bad",
@@ -112,10 +113,10 @@ export function statusBadge(rollout) {
   return make("span", { class: `badge ${kind}` }, statusOf(rollout));
 }
 
-/** Makes the badge of a decision: shape, word and colour say the same. */
-export function decisionBadge(decision) {
+/** Makes the badge of a decision: shape, word and colour say the same; `count` is which PAUSE it is, if any. */
+export function decisionBadge(decision, count = "") {
   const mark = make("span", { "aria-hidden": "true" }, MARKS[decision] ?? "");
-  return make("span", { class: `decision ${known(MARKS, decision)}` }, mark, ` ${decision}`);
+  return make("span", { class: `decision ${known(MARKS, decision)}` }, mark, ` ${decision}`, count && ` ${count}`);
 }
 
 /** Returns a word of a list, to name a style by; any other word names none. */
