@@ -15,19 +15,21 @@
 """One observation is judged in numbers, many in arrays, and both say the same."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oumi_deploy.policy.answers import prefer, settle
+from oumi_deploy.policy.answers import pause_limit, prefer, settle
 from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.pauses import Evidence, PauseRules
+from oumi_deploy.policy.pauses import FALLBACKS, Evidence, Guard, PauseRules
 from oumi_deploy.policy.qfunctions import NetworkQ, TableQ
 from oumi_deploy.problem.bins import cells, table_shape
-from oumi_deploy.problem.rewards import ACTIONS, Rewards
+from oumi_deploy.problem.bounds import Bounds
+from oumi_deploy.problem.directions import directions_of
+from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import CLOCK, HISTORY, parse_state
 
 NAN = float("nan")
@@ -41,8 +43,10 @@ calibrations = st.none() | st.builds(
     pauses=st.builds(
         PauseRules,
         max_doubt=st.none() | st.floats(0.05, 0.5),
+        certain_risk=st.floats(0.3, 1),
+        watch_limit=st.integers(1, 4),
         pause_limit=st.integers(1, 4),
-        pause_fallback=st.sampled_from(ACTIONS),
+        pause_fallback=st.sampled_from(FALLBACKS),
     ),
 )
 
@@ -50,24 +54,30 @@ calibrations = st.none() | st.builds(
 @st.composite
 def observations(draw) -> dict[str, Any]:
     """What one observation carries, how long pauses run with it, and whether it is the last."""
+    q_values = st.lists(st.floats(-300, 300), min_size=2, max_size=2)
     return {
-        "q_values": draw(st.lists(st.floats(-300, 300), min_size=2, max_size=2)),
+        "q_values": draw(q_values),
         "is_silent": draw(st.booleans()),
         "is_outside": draw(st.booleans()),
         "requests": draw(st.just(NAN) | st.floats(0, 100)),
+        "q_uncounted": draw(q_values),
+        "guard": int(draw(st.sampled_from(Guard))),
         "running": draw(st.integers(0, 5)),
         "is_last": draw(st.booleans()),
     }
 
 
-@given(st.lists(observations(), min_size=1, max_size=20), calibrations)
-def test_one_observation_is_answered_as_it_is_among_many(seen, calibration):
+@given(st.lists(observations(), min_size=1, max_size=20), calibrations, st.sampled_from([1, 2]))
+def test_one_observation_is_answered_as_it_is_among_many(make_table, seen, calibration, version):
+    policy = replace(make_table([0.5, 0.5], []), calibration=calibration, version=version)
+
     def answers(of: Mapping[str, Any]) -> tuple:
-        names = ("q_values", "is_silent", "is_outside", "requests")
-        preferred = prefer(calibration, Rewards(), Evidence(*(of[name] for name in names)))
-        answered = settle(calibration, preferred, of["running"], of["is_last"])
-        answered_fields = (answered.decision, answered.reasons, answered.fell_back)
-        return (*preferred, *answered_fields, answered.confidence, answered.actions)
+        names = [f.name for f in fields(Evidence)]
+        preferred = prefer(policy, Evidence(*(of[name] for name in names)))
+        answered = settle(policy, preferred, of["running"], of["is_last"])
+        said = (getattr(answered, f.name) for f in fields(answered))
+        others = answered.confidence, answered.actions, pause_limit(policy, preferred)
+        return *preferred, *said, *others
 
     many = answers({name: np.array([one[name] for one in seen]) for name in seen[0]})
     for at, one in enumerate(seen):
@@ -108,8 +118,10 @@ def network_policy(make_table, calibration: Calibration | None):
         state=parse_state(STATE),
         **{name: np.full(n, x) for name, x in (("center", 0.2), ("scale", 0.3), ("low", 0.0))},
         high=np.full(n, 0.7),
+        directions=directions_of(parse_state(STATE), {}),
     )
-    policy = replace(base, encoder=encoder, q_function=NetworkQ(layers))
+    network = NetworkQ(layers, Bounds.of(Rewards(), 6))
+    policy = replace(base, encoder=encoder, q_function=network)
     return replace(policy, calibration=calibration)
 
 
