@@ -98,7 +98,8 @@ class AlgorithmSettings:
     hidden_share: float = 0.0
     """Share 0..1 of the decisions that are learnt from with part of the state hidden, as a team
     would see them that does not measure all of it or has nothing to compare with, so that the
-    policy copes there too; networks on `logged` experience only."""
+    policy copes there too; for trees, share of the releases. Networks and trees on `logged`
+    experience only."""
 
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so
@@ -162,6 +163,8 @@ _NETWORK_ONLY = (
     "feature_dropout",
     "replay_size",
 )
+_TREES_TOO = ("hidden_share",)
+"""Of those, what trees have as well."""
 _LATER_ONLY = (
     "n_steps",
     "discount",
@@ -175,25 +178,33 @@ _LOGGED_ONLY = ("n_steps", "cql_weight", "hidden_share", "feature_dropout")
 _ENVIRONMENT_ONLY = ("epsilon_start", "epsilon_end", "epsilon_decay", "replay_size")
 
 
-def read_settings(plain: Mapping[str, Any], *, network: bool) -> AlgorithmSettings:
+def read_settings(
+    plain: Mapping[str, Any], *, network: bool, trees: bool = False
+) -> AlgorithmSettings:
     """Reads the settings of a config.
 
     Args:
         plain: Names and values, without the plugin's name.
         network: Whether the Q-function is a network.
+        trees: Whether it is trees; it is a table where it is neither.
 
     Raises:
         DeployError: At a name that is none, a value of the wrong type or range, and a setting
             that has no effect beside the others.
     """
     settings = AlgorithmSettings(**_checked(AlgorithmSettings, plain))
-    _refuse_idle(settings, plain, network)
+    _refuse_idle(settings, plain, network, trees)
     return settings
 
 
-def _refuse_idle(settings: AlgorithmSettings, plain: Mapping[str, Any], network: bool) -> None:
+def _refuse_idle(
+    settings: AlgorithmSettings, plain: Mapping[str, Any], network: bool, trees: bool
+) -> None:
+    if trees and settings.experience == "environment":
+        raise DeployError("experience: trees learn from logged episodes alone: set it to logged")
     rules = [
-        (not network, _NETWORK_ONLY, "with a table"),
+        (not network and not trees, _NETWORK_ONLY, "with a table"),
+        (trees, tuple(name for name in _NETWORK_ONLY if name not in _TREES_TOO), "with trees"),
         (settings.experience == "environment", _LOGGED_ONLY, "with experience: environment"),
         (settings.experience == "logged", _ENVIRONMENT_ONLY, "with experience: logged"),
         (settings.form == "single", _LATER_ONLY, "with form: single"),

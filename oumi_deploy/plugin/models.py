@@ -19,6 +19,7 @@ Oumi shows to the trainer alone. The trainer calls `build`; a model loaded from 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any
 
@@ -32,22 +33,25 @@ from torch import nn
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.network import QEnsemble, QNetwork, side_by_side
 from oumi_deploy.learning.table import fill_unvisited, keep_order
+from oumi_deploy.learning.trees import Boosting
 from oumi_deploy.plugin.errors import as_config_error
 from oumi_deploy.policy.calibration import read_calibration
 from oumi_deploy.policy.policy import DeploymentPolicy
-from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
+from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ, TreesQ
 from oumi_deploy.problem.bins import cells, make_edges, table_shape
 from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import ACTIONS, Rewards
+from oumi_deploy.problem.trees import Trees
 
 TABLE_NAME = "deployment:table"
 NETWORK_NAME = "deployment:network"
+TREES_NAME = "deployment:trees"
 # Oumi asks the model hub about every name that could be one of its own; none holds a colon.
 
 
 class DeploymentModel(BaseModel):
-    """What the table and the network have in common: an encoder and where they come from.
+    """What tables, networks and trees have in common: an encoder and where they come from.
 
     Attributes:
         encoder: Encoder of the state, None until built.
@@ -264,6 +268,96 @@ class DeploymentQNetwork(DeploymentModel):
         """Returns the layers as numpy runs them."""
         bounds = None if isinstance(self.network, UnorderedNetwork) else self.network.bounds
         return NetworkQ(self.network.plain_layers(), bounds)
+
+
+@register(TREES_NAME, RegistryType.MODEL)
+@register("DeploymentTrees", RegistryType.MODEL)
+class DeploymentTrees(DeploymentModel):
+    """Gradient-boosted trees over the state as it is: of the log odds of "bad", and of the lead.
+
+    Args:
+        trees: Trees of each.
+        leaves: Leaves of a tree at most.
+        learning_rate: Share of the way to its target that each tree goes.
+        l2: Weight of the penalty on the leaves' values.
+        min_leaf: Decisions that a leaf must hold.
+        built: What a saved model knows of its training; not for configs.
+    """
+
+    def __init__(
+        self,
+        trees: int = Boosting.trees,
+        leaves: int = Boosting.leaves,
+        learning_rate: float = Boosting.learning_rate,
+        l2: float = Boosting.l2,
+        min_leaf: int = Boosting.min_leaf,
+        built: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ):
+        with as_config_error("model.model_kwargs"):
+            _refuse(unknown, ", ".join(f.name for f in fields(Boosting)))
+            self.boosting = Boosting(trees, leaves, learning_rate, l2, min_leaf)
+            super().__init__({**asdict(self.boosting), "built": built}, built)
+        self.bounds = _read_bounds(built)
+        # Leaves' values stand for what is learnt; an optimiser needs something to hold.
+        self.value = nn.Parameter(torch.zeros(0, dtype=torch.float64))
+        for name, kind in _ARRAYS.items():
+            self.register_buffer(name, torch.zeros(0, dtype=kind))
+
+    def build(self, encoder: StateEncoder, bounds: Bounds) -> None:
+        """Prepares for a state; there is no tree yet."""
+        self.encoder, self.bounds = encoder, bounds
+        self._init_kwargs["built"] = {"bounds": bounds.as_dict()}
+        self.describe()
+
+    @property
+    def trees(self) -> Trees | None:
+        """The trees, None before the first step."""
+        if self.encoder is None or not len(self.value):
+            return None
+        arrays = {name: x.detach().cpu().numpy() for name, x in self.state_dict().items()}
+        return Trees(len(self.encoder.state), **arrays)
+
+    @trees.setter
+    def trees(self, trees: Trees) -> None:
+        self.load_state_dict(
+            {name: torch.from_numpy(getattr(trees, name)) for name in self.state_dict()}
+        )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # How many nodes there are is known when they have been learnt.
+        for name, tensor in self.state_dict().items():
+            if prefix + name in state_dict:
+                empty = torch.empty(state_dict[prefix + name].shape, dtype=tensor.dtype)
+                getattr(self, name).data = empty.to(tensor.device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def forward(self, *, features: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
+        """Returns Q-values (n, n_actions) of features (n, n_features), NaN where missing."""
+        if self.encoder is None:
+            raise DeployError("the trees have no state yet; the trainer builds them")
+        values = features.detach().cpu().double().numpy()
+        return {"q_values": torch.from_numpy(self.q_function().q_values(self.encoder, values))}
+
+    def q_function(self) -> TreesQ:
+        """Returns the trees as numpy asks them."""
+        if self.trees is None or self.bounds is None:
+            raise DeployError("the model holds no trees yet; train it with `oumi train`")
+        return TreesQ(self.trees, self.bounds)
+
+
+_ARRAYS = {
+    "output": torch.int64,
+    "first": torch.int64,
+    "feature": torch.int32,
+    "threshold": torch.float64,
+    "missing_left": torch.bool,
+    "left": torch.int32,
+    "right": torch.int32,
+}
+"""Arrays of trees beside their leaves' values, see `problem.trees.Trees`."""
 
 
 class UnorderedNetwork(nn.Module):

@@ -48,16 +48,27 @@ _TABLE = {
     "adam_epsilon": "a table has no optimiser",
     "sgd_momentum": "a table has no optimiser",
 }
+_TREES = {
+    **dict.fromkeys(_TABLE, "trees are fitted by boosting, not by an optimiser"),
+    **dict.fromkeys(
+        ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
+        "trees have theirs, model.model_kwargs.learning_rate",
+    ),
+    "warmup_ratio": "trees have a learning rate of their own, which stays",
+    "per_device_train_batch_size": "trees are fitted to all decisions at once",
+}
 _NO_BATCHES = "a table learns from a pass over all decisions, or in the environment from one step"
 
 
-def refuse_idle_params(params: TrainingParams, config: TrainingConfig | None, table: bool) -> None:
+def refuse_idle_params(
+    params: TrainingParams, config: TrainingConfig | None, *, table: bool, trees: bool = False
+) -> None:
     """Raises DeployError for a parameter that was set and would have no effect.
 
     A parameter counts as set where it differs from Oumi's default.
     """
     unset = TrainingParams()
-    idle = {**_NEVER, **(_TABLE if table else {})}
+    idle = {**_NEVER, **(_TABLE if table else _TREES if trees else {})}
     if table:
         idle["per_device_train_batch_size"] = _NO_BATCHES
     for name, why in idle.items():

@@ -26,6 +26,7 @@ from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.bins import cells, table_shape
 from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import StateEncoder
+from oumi_deploy.problem.trees import Trees
 
 
 class QFunction(Protocol):
@@ -114,6 +115,32 @@ class NetworkQ:
         return plain if self.bounds is None else {**plain, "bounds": self.bounds.as_dict()}
 
 
+@dataclass(frozen=True, eq=False)
+class TreesQ:
+    """Sums of decision trees over the state as it is: log odds, and lead.
+
+    Attributes:
+        trees: Trees of the two outputs.
+        bounds: How the outputs become Q-values.
+    """
+
+    trees: Trees
+    bounds: Bounds
+
+    def q_values(self, encoder: StateEncoder, features: np.ndarray) -> np.ndarray:
+        """Asks the trees; what lies beyond their outermost thresholds makes no difference."""
+        return self.bounds.q_values(self.trees.sums(features))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the trees of each output, and of each tree the lists of its nodes."""
+        trees = dict(zip(_OUTPUTS, self.trees.as_lists(), strict=True))
+        return {"kind": "trees", "bounds": self.bounds.as_dict(), "trees": trees}
+
+
+_OUTPUTS = "log_odds", "lead"
+"""What trees give, as `problem.bounds.Bounds` takes it."""
+
+
 def q_function_of(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: int) -> QFunction:
     """Reads a Q-function from a policy file.
 
@@ -125,6 +152,8 @@ def q_function_of(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: in
             return _read_table(plain, encoder, n_actions)
         if plain["kind"] == "network":
             return _read_network(plain, encoder, n_actions)
+        if plain["kind"] == "trees":
+            return _read_trees(plain, encoder)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, DeployError):
             raise
@@ -159,6 +188,14 @@ def _read_network(plain: Mapping[str, Any], encoder: StateEncoder, n_actions: in
         raise DeployError(f"q_function: the network has {n_inputs} outputs for {n_actions} actions")
     bounds = plain.get("bounds")
     return NetworkQ(layers, None if bounds is None else Bounds.from_dict(bounds))
+
+
+def _read_trees(plain: Mapping[str, Any], encoder: StateEncoder) -> TreesQ:
+    try:
+        trees = Trees.from_lists([plain["trees"][name] for name in _OUTPUTS], len(encoder.state))
+    except DeployError as error:
+        raise DeployError(f"q_function: {error}") from error
+    return TreesQ(trees, Bounds.from_dict(plain["bounds"]))
 
 
 def _require_finite(*arrays: np.ndarray) -> None:
