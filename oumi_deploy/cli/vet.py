@@ -22,8 +22,8 @@ from typing import Any
 from oumi_deploy.cli.arguments import add_command, add_policy
 
 _DESCRIPTION = """\
-Try common sense on a policy: made-up rollouts of which everybody knows the answer, around the values
-that were usual in its training.
+Try common sense on a policy: made-up rollouts of which everybody knows the answer, around the
+values that were usual in its training.
 
   outage                    every request fails, no pod is ready: ROLLBACK by the second look
   tenfold errors that stay  at least 5 %: ROLLBACK by the third look

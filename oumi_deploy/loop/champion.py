@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.vet.vet import kept_vet, told
 from oumi_deploy.loop.about import about_policy
 from oumi_deploy.loop.folder import POLICY, PRETRAINED, LoopFolder
 from oumi_deploy.loop.history import BACK, RESUMED
@@ -57,6 +58,9 @@ def begin(folder: LoopFolder, policy_file: Path, pretrained: Path | None) -> dic
             reason, unknown = "the loop begins with it", not_listed(taught(policy, "it"))
             if unknown is not None:
                 reason += f"; new releases will not count: they may be among {unknown}"
+            vet = kept_vet(policy)
+            if not vet["passes"]:
+                reason += f"; it {told(vet)}, and may be replaced"
             about = {
                 **about_policy(draft / POLICY, policy, None, settings),
                 "outcome": "promoted",

@@ -15,7 +15,7 @@
 """Whether a challenger takes the champion's place."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.offpolicy import estimate_policy, value_features
+from oumi_deploy.evaluation.vet.vet import told
 from oumi_deploy.loop.paired import LEAST_GROUPS, figures_of, join, pair
 from oumi_deploy.loop.reviews import are_enough, review_shares, review_weights
 from oumi_deploy.loop.settings import LoopSettings
@@ -44,12 +45,15 @@ class Verdict:
             `reviewed`, how many of the new ones are labelled, without those that incidents told of;
             `new_count`, whether they count.
         log_alone: What the decision log alone says of the challenger; it never decides.
+        vets: What is kept of the vets of `champion` and `challenger`; one that fails is never
+            promoted.
     """
 
     promotes: bool
     reason: str
     figures: dict[str, Any]
     log_alone: dict[str, Any]
+    vets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +123,16 @@ def judge(
     )
 
 
+def with_vets(verdict: Verdict, vets: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """Returns a verdict that promotes no challenger that fails its vet, and says who fails."""
+    failing = [f"the {who} {told(vet)}" for who, vet in vets.items() if not vet["passes"]]
+    reason = "; ".join([*failing, verdict.reason])
+    if not vets["challenger"]["passes"] and verdict.promotes:
+        reason = f"{'; '.join(failing)}; but for that it would be promoted: {verdict.reason}"
+    promotes = verdict.promotes and bool(vets["challenger"]["passes"])
+    return replace(verdict, promotes=promotes, reason=reason, vets=vets)
+
+
 def decide(figures: Mapping[str, Any], recall_margin: float) -> tuple[bool, str]:
     """Returns whether figures as of `figures_of` promote, and why.
 
@@ -149,10 +163,10 @@ def ask_log(policy: DeploymentPolicy, new: Episodes, seed: int) -> dict[str, Any
     if not len(new):
         return {"refused": "no new release is held out"}
     evidence = policy_evidence(policy, new)
-    actions = policy_answers(policy, new, evidence=evidence).actions
-    features = value_features(evidence.q_values, new)
+    answers = policy_answers(policy, new, evidence=evidence)
+    told, features = {"answers": answers, "seed": seed}, value_features(evidence.q_values, new)
     try:
-        return estimate_policy(new, actions, policy.rewards, features, seed=seed)
+        return estimate_policy(new, answers.actions, policy.rewards, features, **told)
     except DeployError as error:
         return {"refused": str(error)}
 

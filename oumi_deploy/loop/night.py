@@ -23,10 +23,11 @@ from typing import Any
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.calibrate import calibrate
+from oumi_deploy.evaluation.vet.vet import kept_vet, vetted
 from oumi_deploy.loop.about import about_policy, about_releases
 from oumi_deploy.loop.dry_run import left_alone
 from oumi_deploy.loop.folder import POLICY, LoopFolder
-from oumi_deploy.loop.judging import HeldOut, Verdict, judge
+from oumi_deploy.loop.judging import HeldOut, Verdict, judge, with_vets
 from oumi_deploy.loop.releases import Releases, gather
 from oumi_deploy.loop.settings import SETTINGS_FILE, LoopSettings, read_settings
 from oumi_deploy.loop.training import train_challenger
@@ -108,6 +109,8 @@ class _Night:
                 alpha=self.settings.alpha,
                 seed=self.settings.seed,
             )
+        with self.timed("vet"):
+            challenger, _ = vetted(challenger)
         challenger.save(self.draft / POLICY)
         return challenger
 
@@ -127,6 +130,8 @@ class _Night:
         )
         with self.timed("judge"):
             verdict = judge(self.champion, challenger, held_out, self.settings)
+        vets = {"champion": kept_vet(self.champion), "challenger": kept_vet(challenger)}
+        verdict = with_vets(verdict, vets)
         return _held(verdict) if verdict.promotes and self.folder.is_held else verdict
 
     def about(
@@ -140,6 +145,7 @@ class _Night:
             **about_releases(releases),
             "figures": verdict.figures,
             "log_alone": verdict.log_alone,
+            "vets": verdict.vets,
             "seconds": self.seconds,
         }
 

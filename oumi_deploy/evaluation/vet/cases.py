@@ -246,7 +246,12 @@ def _too_few(policy: DeploymentPolicy, requests: float, n_looks: int) -> list[bo
 # Pieces
 #
 def _named_after(trial: Trial, name: str) -> list[str]:
-    return [m for m in trial.metrics if m == name or m.startswith(name + "_")]
+    """Returns a metric and those with its name in front, but not of calls that the service makes.
+
+    What a service calls may do well while the service itself fails.
+    """
+    named = [m for m in trial.metrics if m == name or m.startswith(name + "_")]
+    return [m for m in named if "outgoing" not in m]
 
 
 def _errors(trial: Trial, errors: Sequence[str]) -> dict[str, float]:

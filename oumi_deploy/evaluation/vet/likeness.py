@@ -58,7 +58,10 @@ _LEAST_RIGHT = 0.5
 """Share of labelled bad releases caught, or good ones let go on, below which it does not serve."""
 
 _LEAST_LABELLED = 5
-_LEVELS = ("value", "mean", "baseline", "baseline_mean", "control", "control_mean")
+_LEVELS = (("value", "mean"), ("baseline", "baseline_mean"), ("control", "control_mean"))
+"""Kinds of features that tell where a metric lies; of those in one bracket the first that is there
+is looked at."""
+
 _BESIDE = {
     "baseline": "beside its baseline",
     "baseline_mean": "beside its baseline",
@@ -151,11 +154,7 @@ def likeness(policy: DeploymentPolicy, episodes: Episodes) -> Likeness:
         "missing": tuple(m for m in metrics if _is_missing(encoder, features, m)),
         "outside": {m: share for m, (share, _) in outside.items() if share},
         "share_outside": float(np.any([marks for _, marks in outside.values()], axis=0).mean()),
-        "levels": tuple(
-            _level(encoder, features, at)
-            for at, f in enumerate(encoder.state)
-            if f.metric in metrics and f.kind in _LEVELS
-        ),
+        "levels": tuple(_level(encoder, features, at) for at in _telling(encoder, metrics)),
         "share_held": float(ends.held.mean()),
         "share_fell_back": float((ends.fell_back & ~ends.held).mean()),
         "share_rolled_back": float(ends.rolled_back.mean()),
@@ -203,6 +202,13 @@ def _share_outside(
     starts = episodes.canary_offsets[:-1]
     marks = {m: np.logical_or.reduceat(outside[:, at].any(axis=1), starts) for m, at in of.items()}
     return {m: (float(marked.mean()), marked) for m, marked in marks.items()}
+
+
+def _telling(encoder: StateEncoder, metrics: Sequence[str]) -> list[int]:
+    """Returns the features that tell where the metrics lie."""
+    at = {(f.metric, f.kind): i for i, f in enumerate(encoder.state)}
+    found = [[at[m, k] for k in kinds if (m, k) in at] for m in metrics for kinds in _LEVELS]
+    return [features[0] for features in found if features]
 
 
 def _level(encoder: StateEncoder, features: np.ndarray, at: int) -> Level:
@@ -258,8 +264,6 @@ def _in_favour(found: Likeness) -> list[str]:
         f"{found.share_outside:.1%} have a value that is worse than all of its training",
         "its metrics lie where they did in training",
     ]
-    if found.missing:
-        said.append(f"{', '.join(found.missing)} hardly ever reported")
     return said
 
 
@@ -272,6 +276,8 @@ def describe_likeness(found: Likeness) -> str:
         f"of {found.n}: {found.share_rolled_back:.1%} would be rolled back, {found.share_held:.1%} "
         f"held, {found.share_fell_back:.1%} end by the fallback of a pause"
     )
+    if found.missing:
+        lines.append(f"hardly ever reported here: {', '.join(found.missing)}")
     lines += [
         f"{'metric':28}{'usual here':>12}{'in training':>13}{'apart':>8}",
         *(

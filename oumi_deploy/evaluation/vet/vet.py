@@ -14,7 +14,7 @@
 
 """Common sense, tried on a policy: what it answers where everybody knows the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -168,19 +168,33 @@ def vetted(policy: DeploymentPolicy) -> tuple[DeploymentPolicy, Vet]:
     return replace(policy, calibration=calibration), found
 
 
+def kept_vet(policy: DeploymentPolicy) -> Mapping[str, Any]:
+    """Returns what a policy file keeps of its vet; where it keeps none, the cases are tried."""
+    kept = None if policy.calibration is None else policy.calibration.fitted_on.get(KEPT)
+    return kept if isinstance(kept, Mapping) else vet(policy).kept()
+
+
+def told(kept: Mapping[str, Any]) -> str:
+    """Returns what is kept of a vet in words, as in `fails its vet: outage, all missing`."""
+    if kept.get("passes"):
+        return "passes its vet"
+    return f"fails its vet: {', '.join(kept.get('failed') or ())}"
+
+
 def describe(found: Vet) -> str:
     """Returns a vet as a table to read."""
     heads = ("case", "result", "answered")
-    rows = [heads, *((f.case, _shown(f.result), f.answered) for f in found.findings)]
+    rows = [heads, *((f.case, shown(f.result), f.answered) for f in found.findings)]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [
         f"{case:{widths[0]}}  {result:{widths[1]}}  {answered}".rstrip()
         for case, result, answered in rows
     ]
-    failures = [f"{_shown(FAILS)}: {f.case}: {f.why}" for f in found.findings if f.why]
+    failures = [f"{shown(FAILS)}: {f.case}: {f.why}" for f in found.findings if f.why]
     warnings = [f"warning: {warning}" for warning in found.warnings]
     return "\n".join([*lines, "", *warnings, *failures, found.line])
 
 
-def _shown(result: str) -> str:
+def shown(result: str) -> str:
+    """Returns a result as a table shows it: a failure in capitals."""
     return result.upper() if result == FAILS else result
