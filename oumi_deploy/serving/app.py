@@ -16,7 +16,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -87,11 +87,15 @@ def _lifespan(engine: Engine) -> Callable[[FastAPI], Any]:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await engine.recall.once()
-        watching = asyncio.create_task(_watch(engine))
+        watching = [
+            asyncio.create_task(_watch(engine.refresh, "the policy file")),
+            asyncio.create_task(_watch(engine.likeness.refresh, "the latest releases")),
+        ]
         try:
             yield
         finally:
-            watching.cancel()
+            for watch in watching:
+                watch.cancel()
             if engine.source is not None:
                 await engine.source.close()
             await asyncio.to_thread(engine.log.close)
@@ -99,13 +103,13 @@ def _lifespan(engine: Engine) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-async def _watch(engine: Engine) -> None:
+async def _watch(refresh: Callable[[], Awaitable[object]], what: str) -> None:
     while True:
         await asyncio.sleep(LOOK_AGAIN)
         try:
-            await engine.refresh()
+            await refresh()
         except Exception:
-            _log.exception("the policy file could not be looked at; looked at again in a moment")
+            _log.exception("%s could not be looked at; looked at again in a moment", what)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -29,6 +29,7 @@ from oumi_deploy.policy.weighing import End
 from oumi_deploy.serving.exploration import choose, draw_for
 from oumi_deploy.serving.faces.releases import try_of
 from oumi_deploy.serving.held import Held, HeldRollouts
+from oumi_deploy.serving.likeness import LikenessWatch
 from oumi_deploy.serving.log.entries import (
     GUARDRAIL,
     HELD_FOR_A_PERSON,
@@ -70,6 +71,7 @@ class Engine:
         held: The rollouts under way.
         windows: How they stand beside each other.
         recall: What the log remembers of that from before the start.
+        likeness: How like the latest releases are to those that the policy was made for.
     """
 
     def __init__(self, settings: ServiceSettings, log: DecisionLog, source: Source | None):
@@ -80,6 +82,7 @@ class Engine:
         self.windows = Windows(settings)
         self._observer = Observer(settings.interval, log, self.held, source, self.monitoring)
         self.recall = Recall(log, self.windows)
+        self.likeness = LikenessWatch(log, self.policies, settings.interval)
         self._refreshing = asyncio.Lock()
 
     async def decide(self, ask: Ask, face: Face = "api") -> Answer:
@@ -293,7 +296,10 @@ class Engine:
                 "file": str(self.policies.path),
                 "version": self.policies.current.version,
                 "refused": self.policies.refused,
+                "warnings": self.policies.current.warnings,
+                "vet": dict(self.policies.current.vet),
             },
+            "likeness": self.likeness.state,
             "log": self.log.state(),
             "shadow": self.settings.shadow,
             "explore": self.settings.explore,

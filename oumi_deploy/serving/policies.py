@@ -17,10 +17,14 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oumi_deploy.errors import DeployError
+from oumi_deploy.evaluation.vet.vet import kept_vet, told
+from oumi_deploy.policy import version_1
 from oumi_deploy.policy.policy import DeploymentPolicy
 
 _log = logging.getLogger(__name__)
@@ -35,10 +39,18 @@ class Versioned:
     Attributes:
         policy: The policy, calibrated.
         version: The first 12 hexadecimal digits of the file's SHA-256.
+        vet: What is kept of its vet, see `kept_vet`.
     """
 
     policy: DeploymentPolicy
     version: str
+    vet: Mapping[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator is to know of the policy before its answers."""
+        old = [version_1.WARNING] * (self.policy.version == 1)
+        return [*old, *[f"it {told(self.vet)}"] * (not self.vet["passes"])]
 
 
 class PolicyFile:
@@ -59,6 +71,7 @@ class PolicyFile:
         self.path = path
         self._seen = _stamp(path)
         self.current = read_versioned(path)
+        self._warn()
         self.refused: str | None = None
 
     def refresh(self) -> bool:
@@ -78,7 +91,12 @@ class PolicyFile:
             return False
         _log.info("policy %s takes the place of %s", fresh.version, self.current.version)
         self.current = fresh
+        self._warn()
         return True
+
+    def _warn(self) -> None:
+        for warning in self.current.warnings:
+            _log.warning("policy %s: %s", self.current.version, warning)
 
 
 def read_versioned(path: Path) -> Versioned:
@@ -101,7 +119,7 @@ def read_versioned(path: Path) -> Versioned:
             f"{path}: the policy is not calibrated, so it can state no risk and cannot pause: run "
             "`oumi-deploy calibrate` first"
         )
-    return Versioned(policy, hashlib.sha256(content).hexdigest()[:12])
+    return Versioned(policy, hashlib.sha256(content).hexdigest()[:12], kept_vet(policy))
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -169,6 +169,15 @@ class PolicyState(BaseModel):
     metrics: list[str] = Field(description="What its state is made of.")
     trained_on: dict[str, Any]
     calibration: dict[str, Any]
+    warnings: list[str] = Field(
+        description="What to know of it before its answers: that it fails its vet, and where; that "
+        "its file is of version 1."
+    )
+    vet: dict[str, Any] = Field(description="What its file keeps of its vet: `passes`, `failed`.")
+    likeness: dict[str, Any] | None = Field(
+        description="How like the latest releases are to those of its training: `line` in words, "
+        "`verdict`, `n` of them; null before the first look at them."
+    )
     shadow: bool
     explore: float
     log_error: str | None = Field(description="Why the log takes no entries, null where it does.")

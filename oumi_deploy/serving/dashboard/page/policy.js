@@ -48,8 +48,14 @@ function facts(policy) {
     ["Reads", policy.metrics.map(spoken).join(", ")],
     ["Trained on", releases],
     ["Training data", fingerprint && make("code", {}, String(fingerprint).slice(0, 12))],
+    ["Vet", vetted(policy.vet)],
+    ["Your latest releases", policy.likeness && sentence(policy.likeness.problem ?? policy.likeness.line)],
     ["Exploration", policy.explore ? `a ROLLBACK becomes PAUSE in ${percent(policy.explore, 1)} of the cases` : null],
   ]);
+}
+
+function vetted({ passes, failed }) {
+  return passes ? "passes: it answers as it should where everybody knows the answer" : `FAILS where everybody knows the answer: ${(failed ?? []).join(", ")}`;
 }
 
 function calibration(policy) {
