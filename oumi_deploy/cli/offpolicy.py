@@ -27,8 +27,8 @@ Estimate what a policy would earn, from releases that something else decided.
 The log is an episode file whose canary rows have a `propensity`: the probability with which the
 logged action was chosen there. Without exploration (every propensity 1) a log shows only what was
 done, and other policies cannot be judged from it. In a row that went on, the propensity must be
-that of going on: of CONTINUE and PAUSE together, where there were pauses. Judge on releases that
-the policy was not trained on.
+that of going on: of CONTINUE and PAUSE together, where there were pauses. A release that the policy
+would hold for a person is paid as held. Judge on releases that the policy was not trained on.
 
 There are two families of estimates, and a log may carry one of them or both:
 
@@ -89,11 +89,13 @@ def _run(args: argparse.Namespace) -> None:
     policy = DeploymentPolicy.load(args.policy)
     episodes = read_episodes(args.episodes)
     evidence = policy_evidence(policy, episodes)
+    answers = policy_answers(policy, episodes, evidence=evidence)
     result = estimate_policy(
         episodes,
-        policy_answers(policy, episodes, evidence=evidence).actions,
+        answers.actions,
         policy.rewards,
         value_features(evidence.q_values, episodes),
+        answers=answers,
         seed=args.seed,
     )
     print(json.dumps(result, allow_nan=False) if args.json else describe(result))

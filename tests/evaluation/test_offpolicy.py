@@ -38,6 +38,7 @@ from oumi_deploy.evaluation.offpolicy.weights import (
     importance_sampling,
     replay,
 )
+from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
 
 CONTINUE, ROLLBACK = 0, 1
@@ -279,3 +280,46 @@ def test_a_log_that_hides_labels_answers_from_completed_releases_alone(make_epis
     weighted = completed["mean_reward"][1]
     assert weighted["name"] == "weighted IPW"
     assert weighted["value"] == pytest.approx((12 * -50 + 4 * 100) / 16)
+
+
+def answers_of(decision: list[int], held: list[int]) -> Answers:
+    """Answers by code: 0 CONTINUE, 1 ROLLBACK, 2 PAUSE."""
+    n = len(decision)
+    nothing = np.zeros(n, dtype=bool)
+    return Answers(
+        decision=np.array(decision),
+        risk=np.full(n, 0.5),
+        reasons=np.zeros(n, dtype=int),
+        fell_back=nothing,
+        held=np.array(held, dtype=bool),
+    )
+
+
+def test_what_is_held_at_its_end_is_paid_as_held_and_what_is_decided_later_is_not(make_episodes):
+    episodes = make_episodes(
+        release("bad", [0.5] * 4),  # Held from the second on.
+        release("bad", [0.5] * 4),  # Held at the second, and decided at the last.
+        release("good", [0.5] * 2),
+    )
+    answers = answers_of([0, 2, 2, 2, 2, 2, 2, 0, 2, 2], [0, 1, 0, 1, 0, 1, 0, 0, 0, 0])
+    log = read_log(episodes, answers.actions, Rewards(held=-10.0), answers)
+    # By hand: each CONTINUE at half the traffic costs 1, and while it is held it costs nothing.
+    assert log.returns.tolist() == [[-10, -11], [-200, -203], [50, 50]]
+    assert log.rewards[:4, 1].tolist() == [-1, 0, 0, -10]
+    assert log.rewards[4:8, 1].tolist() == [-1, 0, 0, -202]
+
+
+@given(data=st.data())
+def test_the_rewards_of_what_was_completed_add_up_to_what_replaying_it_pays(make_episodes, data):
+    lengths = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=5))
+    labels = [data.draw(st.sampled_from(["good", "bad"])) for _ in lengths]
+    episodes = make_episodes(
+        *(release(label, [0.5] * n) for label, n in zip(labels, lengths, strict=True))
+    )
+    n = sum(lengths)
+    decision = data.draw(st.lists(st.sampled_from([0, 2]), min_size=n, max_size=n))
+    flags = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    held = [int(word == 2 and flag) for word, flag in zip(decision, flags, strict=True)]
+    answers = answers_of(decision, held)
+    log = read_log(episodes, answers.actions, Rewards(), answers)
+    np.testing.assert_allclose(np.add.reduceat(log.rewards, log.offsets[:-1]), log.returns)

@@ -61,6 +61,7 @@ from oumi_deploy.evaluation.offpolicy.weights import (
     importance_sampling,
     replay,
 )
+from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
 
 FOLDS = 5
@@ -110,6 +111,7 @@ def estimate_policy(
     rewards: Rewards,
     features: Floats,
     *,
+    answers: Answers | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Estimates the target policy's mean reward by every estimator that the log can carry.
@@ -120,6 +122,7 @@ def estimate_policy(
         rewards: What decisions pay.
         features: What the models see of each decision, such as `value_features`, without missing
             values; shape (n_decisions, n_features).
+        answers: The answers behind the actions, for what is held; without, nothing is.
         seed: Seed of folds and resampling.
 
     Returns:
@@ -129,7 +132,7 @@ def estimate_policy(
     Raises:
         DeployError: If propensities are missing, or the log can carry neither family.
     """
-    log = read_log(episodes, actions, rewards)
+    log = read_log(episodes, actions, rewards, answers)
     families = {
         "seen_rewards": _or_refused(estimates_from_seen_rewards, log, features, seed),
         "completed": _or_refused(estimates_from_completed, log, features, seed),

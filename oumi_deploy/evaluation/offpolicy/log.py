@@ -17,6 +17,9 @@
 A decision is one canary row. What is logged there is CONTINUE (or PAUSE, which goes on as well),
 but for the last row of a rolled-back release, which is ROLLBACK. Metrics do not depend on the
 decisions; a CONTINUE only reveals the next observation.
+
+A target policy that holds a release for a person goes on looking, and may still decide. So what
+waiting costs meanwhile is charged once it does; a release that is held at its end is paid as held.
 """
 
 from collections.abc import Iterator
@@ -29,6 +32,7 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import BAD, UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.policy.answers import PAUSED, Answers
 from oumi_deploy.problem.rewards import Action, Rewards, step_costs
 
 Floats = NDArray[np.floating]
@@ -51,7 +55,7 @@ class DecisionLog:
         completed: Whether the release went on to its end, bool of shape (n,).
         labelled: Whether its label is known, bool of shape (n,).
         rewards: What each logged decision paid, shape (n_decisions, 2), by METRICS; 0 where the
-            label is unknown.
+            label is unknown. Where the target policy holds a release, what that pays.
         rollback_rewards: What a ROLLBACK would pay, shape (n,); 0 where the label is unknown.
         returns: What the target policy earns where replaying it on the log shows it, shape (n, 2):
             the label is known, and the release was completed or the target stops before the log
@@ -90,7 +94,9 @@ class DecisionLog:
         return last
 
 
-def read_log(episodes: Episodes, actions: np.ndarray, rewards: Rewards) -> DecisionLog:
+def read_log(
+    episodes: Episodes, actions: np.ndarray, rewards: Rewards, answers: Answers | None = None
+) -> DecisionLog:
     """Lays the target policy's actions beside what was logged.
 
     Args:
@@ -99,6 +105,7 @@ def read_log(episodes: Episodes, actions: np.ndarray, rewards: Rewards) -> Decis
         actions: The target policy's action at each decision, int of shape (n_decisions,); all
             but ROLLBACK go on.
         rewards: What decisions pay.
+        answers: The answers behind the actions, for what is held; without, nothing is.
 
     Raises:
         DeployError: If a propensity is missing.
@@ -115,10 +122,14 @@ def read_log(episodes: Episodes, actions: np.ndarray, rewards: Rewards) -> Decis
     bad = episodes.labels == BAD
     pays = rewards.table()[bad.astype(int)] * labelled[:, None]
     share = episodes.column("canary_share")[episodes.canary_rows]
-    logged = np.zeros((n_decisions, len(METRICS)))
-    logged[:, 1] = -step_costs(rewards, share) * np.repeat(bad, episodes.canary_lengths)
+    costs = step_costs(rewards, share) * np.repeat(bad, episodes.canary_lengths)
+    costs[last] = 0.0
     ends = pays[np.arange(len(episodes)), episodes.rolled_back.astype(int)]
-    logged[last] = ends[:, None]
+    if answers is not None:
+        costs, is_held = _with_holds(episodes, costs, answers)
+        ends = np.where(is_held[last] & ~episodes.rolled_back, rewards.held * labelled, ends)
+    logged = np.stack([np.zeros(n_decisions), -costs], axis=1)
+    logged[last] += ends[:, None]
     return DecisionLog(
         ids=episodes.ids,
         groups=episodes.group_codes(),
@@ -130,7 +141,7 @@ def read_log(episodes: Episodes, actions: np.ndarray, rewards: Rewards) -> Decis
         labelled=labelled,
         rewards=logged,
         rollback_rewards=pays[:, Action.ROLLBACK],
-        returns=_replayed_returns(episodes, actions, rewards),
+        returns=_replayed_returns(episodes, actions, rewards, answers),
         label_weights=_label_weights(~episodes.rolled_back, labelled),
     )
 
@@ -160,9 +171,28 @@ def _propensity(episodes: Episodes) -> Floats:
     return propensity
 
 
-def _replayed_returns(episodes: Episodes, actions: np.ndarray, rewards: Rewards) -> Floats:
+def _with_holds(
+    episodes: Episodes, costs: Floats, answers: Answers
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Returns what waiting costs, charged late where a release was held, and where it is held."""
+    at = np.arange(len(costs))
+    begin = np.repeat(episodes.canary_offsets[:-1], episodes.canary_lengths)
+    paused = answers.decision == PAUSED
+    since = np.maximum(begin, np.maximum.accumulate(np.where(paused, -1, at)) + 1)
+    n_held = np.concatenate([[0], np.cumsum(answers.held)])
+    is_held = paused & (n_held[at + 1] > n_held[np.minimum(since, at)])
+    open_costs = np.concatenate([[0.0], np.cumsum(costs * is_held)])
+    decides = np.flatnonzero(~is_held[1:] & is_held[:-1] & (begin[1:] == begin[:-1])) + 1
+    charged = costs * ~is_held
+    charged[decides] += open_costs[decides] - open_costs[since[decides - 1]]
+    return charged, is_held
+
+
+def _replayed_returns(
+    episodes: Episodes, actions: np.ndarray, rewards: Rewards, answers: Answers | None
+) -> Floats:
     returns = np.zeros((len(episodes), len(METRICS)))
-    scores = score(episodes, actions, rewards)
+    scores = score(episodes, actions, rewards, answers=answers)
     returns[scores.episode] = np.stack([scores.reward, scores.reward_with_delay], axis=1)
     return returns
 
