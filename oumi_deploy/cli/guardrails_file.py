@@ -78,11 +78,12 @@ def _read_yaml(path: Path) -> Any:
         """Refuses a name that stands twice, of which YAML would take the last in silence."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [key.value for key, _ in node.value]
-            for name, (key, _) in zip(names, node.value, strict=True):
-                if names.count(name) > 1:
+            names = []
+            for key, _ in node.value:
+                if key.value in names:
                     line = key.start_mark.line + 1
-                    raise DeployError(f"line {line}: {name} stands twice; leave one out")
+                    raise DeployError(f"line {line}: {key.value} stands twice; leave one out")
+                names.append(key.value)
             return super().construct_mapping(node, deep)
 
     text = path.read_text(encoding="utf-8")

@@ -25,7 +25,6 @@ loss counts every step: no looking is left uncorrected.
 """
 
 from dataclasses import replace
-from math import inf
 
 import numpy as np
 
@@ -40,6 +39,8 @@ from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.rewards import Action
 
 _ROUNDING = 1e-9
+_NEVER = 2.0
+"""A bound above every risk, which lets no ROLLBACK through."""
 
 
 def least_rollback_risk(
@@ -123,7 +124,7 @@ def _rollbacks(
     assert policy.calibration is not None
     closed, opened = (
         replace(policy, calibration=replace(policy.calibration, rollback_from=least))
-        for least in (inf, 0.0)
+        for least in (_NEVER, 0.0)
     )
     starts, is_last = episodes.canary_offsets[:-1], last_observations(episodes)
     preferred = prefer(closed, evidence)
