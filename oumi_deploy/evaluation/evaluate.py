@@ -171,14 +171,15 @@ def evaluate(
         seed: Seed of the intervals.
 
     Returns:
-        `metrics` (each `{"value", "low", "high"}`), counts of what they are from, and `episodes`,
-        one entry an episode (observation) that was scored.
+        `metrics` (each `{"value", "low", "high"}`), counts of what they are from, `episodes`,
+        one entry an episode (observation) that was scored, and `guardrails_not_read`, a sentence on
+        each guardrail that no release gives anything to read.
 
     Raises:
         DeployError: If the episodes lack a column, or none of them is labelled.
     """
     answers = policy_answers(policy, episodes, per_observation=per_observation)
-    return judge(
+    judged = judge(
         episodes,
         answers.actions,
         policy.rewards,
@@ -186,6 +187,7 @@ def evaluate(
         answers=answers,
         seed=seed,
     )
+    return {**judged, "guardrails_not_read": said_of_unread(policy.guardrails, episodes)}
 
 
 def judge(
