@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 REQUESTS = "requests"
 AT_LEAST, AT_MOST = "at least", "at most"
 
-_GRID = 65
-_PARTS = np.arange(1, 17) / 16
-_ROUNDS = 3
-"""A grid's step is cut into 16 parts, three times: what bisection does in twelve halvings."""
+_GRID = 33
+_PARTS = np.arange(1, 65) / 64
+_ROUNDS = 2
+"""A grid's step is cut into 64 parts, twice: what bisection does in twelve halvings."""
 
 _CONTINUE, _ROLLBACK = Action.CONTINUE.value, Action.ROLLBACK.value
 _SEVERITY = {_CONTINUE: 0, PAUSED: 1, _ROLLBACK: 2}
@@ -82,12 +82,14 @@ class _Turn:
 
     Attributes:
         lever: What is changed.
+        target: The answer that it comes to, a code of ANSWERS.
         turned: The value that comes to it.
         kept: The one that does not; None where any value would, as far as is to be expected.
         is_expected: Whether the metric is missing, and the value to expect would come to it.
     """
 
     lever: int
+    target: int
     turned: float
     kept: float | None
     is_expected: bool
@@ -179,22 +181,26 @@ def nearest_changes(
     by_requests = -1
     if requests is not None:
         by_requests = int(trial.answers(np.array(len(trial.rulers)), np.array([requests]))[0])
-    found = []
+    found, turns = {}, []
     for target in _OTHERS[trial.actual]:
         if by_requests == target:
-            found.append(Change(REQUESTS, requests, AT_LEAST, ANSWERS[target]))
-            continue
-        settled = _by_guardrail(trial, target)
-        if settled is not None:
-            found.append(settled)
-            continue
-        turns = _turns(trial, grid, codes, target)
-        preferred = [turn for turn in turns if trial.rulers[turn.lever].metric == first]
-        turns = preferred or turns
-        if turns:
-            nearest = min(_narrow(trial, turns, target), key=lambda turn: _distance(trial, turn))
-            found.append(_in_round_numbers(trial, nearest, target))
-    return tuple(found)
+            found[target] = Change(REQUESTS, requests, AT_LEAST, ANSWERS[target])
+        elif (settled := _by_guardrail(trial, target)) is not None:
+            found[target] = settled
+        else:
+            turns += _candidates(trial, _turns(trial, grid, codes, target), first)
+    narrowed = _narrow(trial, turns)
+    nearest = [
+        min(of_target, key=lambda turn: _distance(trial, turn, turn.turned))
+        for target in _OTHERS[trial.actual]
+        if (of_target := [turn for turn in narrowed if turn.target == target])
+    ]
+    for turn, threshold in zip(nearest, _round_thresholds(trial, nearest), strict=True):
+        is_below = turn.kept is not None and turn.turned < turn.kept
+        direction = None if threshold is None else "below" if is_below else "above"
+        metric = trial.rulers[turn.lever].metric
+        found[turn.target] = Change(metric, threshold, direction, ANSWERS[turn.target])
+    return tuple(found[target] for target in _OTHERS[trial.actual] if target in found)
 
 
 def _enough_requests(policy: "DeploymentPolicy", newest: Newest) -> float | None:
@@ -240,20 +246,24 @@ def _turns(trial: _Trial, grid: np.ndarray, codes: np.ndarray, target: int) -> l
         target: The answer to come to.
     """
     is_milder = _SEVERITY[target] < _SEVERITY[trial.actual]
-    found = (
-        _turn_of(lever, ruler, values, row == target, is_milder)
-        for lever, (ruler, values, row) in enumerate(zip(trial.rulers, grid, codes, strict=True))
-    )
-    return [turn for turn in found if turn is not None]
+    found = []
+    for lever, (ruler, values, row) in enumerate(zip(trial.rulers, grid, codes, strict=True)):
+        turn = _first_turn(ruler, values, row == target, is_milder)
+        if turn is not None:
+            found.append(_Turn(lever, target, *turn))
+    return found
 
 
-def _turn_of(
-    lever: int, ruler: Ruler, values: np.ndarray, hits: np.ndarray, is_milder: bool
-) -> _Turn | None:
+def _first_turn(
+    ruler: Ruler, values: np.ndarray, hits: np.ndarray, is_milder: bool
+) -> tuple[float, float | None, bool] | None:
     """Walks towards what is better or worse, until the answer is the target.
 
     From the newest value or, where that is missing, from the other end: there, the first value
     that comes to the target is the end of all that do.
+
+    Returns:
+        What `_Turn` holds beside lever and target; None where there is no turn.
     """
     at = int(np.argmax(values == ruler.start))
     is_expected = ruler.is_missing and bool(hits[at])
@@ -263,56 +273,84 @@ def _turn_of(
     values, hits = values[side], hits[side]
     first = int(hits.argmax())
     if hits[0]:
-        return _Turn(lever, ruler.start, None, is_expected) if is_expected else None
-    if not first:
-        return None
-    return _Turn(lever, float(values[first]), float(values[first - 1]), is_expected)
+        return (ruler.start, None, is_expected) if is_expected else None
+    return (float(values[first]), float(values[first - 1]), is_expected) if first else None
 
 
-def _narrow(trial: _Trial, found: list[_Turn], target: int) -> list[_Turn]:
+def _candidates(trial: _Trial, turns: list[_Turn], first: str | None) -> list[_Turn]:
+    """Returns the turns of which one may be the nearest, or that of the metric to try first."""
+    preferred = [turn for turn in turns if trial.rulers[turn.lever].metric == first]
+    if preferred or not turns:
+        return preferred
+    farthest = min(max(_ends(trial, turn)) for turn in turns)
+    return [turn for turn in turns if min(_ends(trial, turn)) <= farthest]
+
+
+def _ends(trial: _Trial, turn: _Turn) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Returns the distances between which that of a turn lies, once it is narrowed down."""
+    kept = turn.turned if turn.kept is None else turn.kept
+    return _distance(trial, turn, turn.turned), _distance(trial, turn, kept)
+
+
+def _distance(trial: _Trial, turn: _Turn, turned: float) -> tuple[float, float]:
+    """Returns how far the start is from a value that comes to the target, and from the turn."""
+    at = 0.0 if turn.kept is None else trial.rulers[turn.lever].distance(turned)
+    return (0.0 if turn.is_expected else at), at
+
+
+def _narrow(trial: _Trial, turns: list[_Turn]) -> list[_Turn]:
     """Returns the turns with their two values brought close together."""
-    levers = np.array([turn.lever for turn in found])
-    turned = np.array([turn.turned for turn in found])
-    kept = np.array([turn.turned if turn.kept is None else turn.kept for turn in found])
-    at = np.arange(len(found))
+    whole = [turn for turn in turns if turn.kept is None]
+    turns = [turn for turn in turns if turn.kept is not None]
+    if not turns:
+        return whole
+    levers = np.array([[turn.lever] for turn in turns])
+    targets = np.array([[turn.target] for turn in turns])
+    turned = np.array([turn.turned for turn in turns])
+    kept = np.array([turn.kept for turn in turns], dtype=np.float64)
+    at = np.arange(len(turns))
     for _ in range(_ROUNDS):
         values = kept[:, None] + (turned - kept)[:, None] * _PARTS
         values[:, -1] = turned
-        marks = trial.answers(levers[:, None], values) == target
+        marks = trial.answers(levers, values) == targets
         marks[:, -1] = True
         first = marks.argmax(axis=1)
         kept = np.where(first > 0, values[at, first - 1], kept)
         turned = values[at, first]
-    return [
-        turn if turn.kept is None else replace(turn, turned=float(yes), kept=float(no))
-        for turn, yes, no in zip(found, turned, kept, strict=True)
-    ]
+    ends = zip(turns, turned.tolist(), kept.tolist(), strict=True)
+    return [*whole, *(replace(turn, turned=yes, kept=no) for turn, yes, no in ends)]
 
 
-def _distance(trial: _Trial, turn: _Turn) -> tuple[float, float]:
-    """Returns how far the start is from a value that comes to the target, and from the turn."""
-    at = 0.0 if turn.kept is None else trial.rulers[turn.lever].distance(turn.turned)
-    return (0.0 if turn.is_expected else at), at
-
-
-def _in_round_numbers(trial: _Trial, turn: _Turn, target: int) -> Change:
-    """Returns the change with a threshold of few digits.
+def _round_thresholds(trial: _Trial, turns: list[_Turn]) -> list[float | None]:
+    """Returns the thresholds of turns in few digits, None where any value would do.
 
     That is a round number where the answer turns or, where there is none, the next one beyond.
     """
-    ruler = trial.rulers[turn.lever]
+    values = [_round_values(trial.rulers[turn.lever], turn) for turn in turns]
+    levers = np.array([turn.lever for turn in turns], dtype=int).repeat([len(v) for v in values])
+    flat = np.array([x for several in values for x in several])
+    codes = trial.answers(levers, flat).tolist() if len(flat) else []
+    found: list[float | None] = []
+    for turn, several in zip(turns, values, strict=True):
+        own, codes = codes[: len(several)], codes[len(several) :]
+        is_between = len(several) == 1
+        hits = [
+            x for x, code in zip(several, own, strict=True) if is_between or code == turn.target
+        ]
+        found.append(None if turn.kept is None else hits[0] if hits else turn.turned)
+    return found
+
+
+def _round_values(ruler: Ruler, turn: _Turn) -> list[float]:
+    """Returns numbers of few digits to try: the one where the answer turns, or those beyond."""
     if turn.kept is None:
-        return Change(ruler.metric, None, None, ANSWERS[target])
+        return []
     is_below = turn.turned < turn.kept
-    towards = np.floor if is_below else np.ceil
-    places = range(ruler.decimals, ruler.decimals + 6)
-    beyond = [float(towards(turn.turned * 10**p) / 10**p) for p in places]
     between = round(turn.turned, ruler.decimals)
     is_between = (turn.turned <= between) if is_below else (between <= turn.turned)
     if is_between and abs(between - turn.turned) <= abs(turn.kept - turn.turned):
-        threshold = between
-    else:
-        values = np.array([*(x for x in beyond if ruler.allows(x)), turn.turned])
-        hits = trial.answers(np.array(turn.lever), values) == target
-        threshold = float(values[int(hits.argmax())]) if hits.any() else turn.turned
-    return Change(ruler.metric, threshold, "below" if is_below else "above", ANSWERS[target])
+        return [between]
+    towards = np.floor if is_below else np.ceil
+    places = range(ruler.decimals, ruler.decimals + 6)
+    beyond = [float(towards(turn.turned * 10**p) / 10**p) for p in places]
+    return [*(x for x in beyond if ruler.allows(x)), turn.turned]

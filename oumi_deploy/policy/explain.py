@@ -112,6 +112,7 @@ def explain_rollout(rollout: Rollout, when: End | None = None, *, seed: int = 0)
     decision = rollout.decide(last=when.last, asks_again=when.asks_again).decision
     policy, newest = rollout.policy, rollout.newest
     assert newest is not None, "decide has refused a rollout without an observation"
+    answers = newest.weighed.answers(policy, when)
     attribution = attribute(policy, newest, seed)
     changes = nearest_changes(policy, newest, when, attribution.suspect)
     return Explanation(
@@ -125,5 +126,5 @@ def explain_rollout(rollout: Rollout, when: End | None = None, *, seed: int = 0)
         metrics=attribution.effects,
         change=changes[0] if changes else None,
         other_change=changes[1] if len(changes) > 1 else None,
-        sentence=sentence(policy, newest, decision, attribution, changes, when),
+        sentence=sentence(policy, newest, answers, attribution, changes),
     )

@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oumi_deploy.episodes.schema import number_column
-from oumi_deploy.policy.answers import ANSWERS, pause_limit, settle
+from oumi_deploy.policy.answers import ANSWERS, Answers, pause_limit, settle
 from oumi_deploy.policy.attribution import Attribution, MetricEffect, says_risk
 from oumi_deploy.policy.calibration import UNCALIBRATED, Calibration
 from oumi_deploy.policy.counterfactual import AT_LEAST, AT_MOST, Change
 from oumi_deploy.policy.pauses import PAUSE, Reason
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.rulers import decimals_of, leading_feature, rulers_of, sign_of
-from oumi_deploy.policy.weighing import End
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
 if TYPE_CHECKING:
@@ -56,15 +55,23 @@ _SUMMARIES = {
 def sentence(
     policy: "DeploymentPolicy",
     newest: Newest,
-    decision: str,
+    answers: Answers,
     attribution: Attribution,
     changes: Sequence[Change],
-    when: End,
 ) -> str:
-    """Says what was decided, why, and what would turn it."""
+    """Says what was decided, why, and what would turn it.
+
+    Args:
+        policy: The policy.
+        newest: The newest observation of a rollout.
+        answers: What the policy answers to it, in arrays of n = 1.
+        attribution: What the metrics add to its risk.
+        changes: What would turn the decision.
+    """
+    decision = ANSWERS[int(answers.decision[0])]
     parts = [
-        _why(policy, newest, when),
-        _what_pushed(policy, newest, decision, attribution, when),
+        _why(policy, newest, answers),
+        _what_pushed(policy, newest, answers, attribution),
         _what_would_turn(policy, newest, decision, changes),
     ]
     return f"{decision}: {'; '.join(filter(None, parts))}."
@@ -76,12 +83,11 @@ def sentence(
 def _what_pushed(
     policy: "DeploymentPolicy",
     newest: Newest,
-    decision: str,
+    answers: Answers,
     attribution: Attribution,
-    when: End,
 ) -> str:
     """Says which metric spoke most for the answer; nothing where the answer is not for the risk."""
-    flags = int(newest.weighed.answers(policy, when).reasons[0])
+    flags, decision = int(answers.reasons[0]), ANSWERS[int(answers.decision[0])]
     what, digits = "ROLLBACK's lead in expected reward", 1
     if says_risk(policy):
         what, digits = "it" if _tells_risk(policy, decision, flags) else _risk(policy), 2
@@ -161,11 +167,10 @@ def _number(x: float, scale: float) -> str:
 #
 # Why the answer is what it is
 #
-def _why(policy: "DeploymentPolicy", newest: Newest, when: End) -> str:
+def _why(policy: "DeploymentPolicy", newest: Newest, answers: Answers) -> str:
     """Says by which rule it was decided; nothing where the metrics say it all."""
-    weighed, calibration = newest.weighed, policy.calibration or UNCALIBRATED
-    answers = weighed.answers(policy, when)
-    flags, running = int(answers.reasons[0]), int(weighed.pauses_running[0])
+    calibration, running = policy.calibration or UNCALIBRATED, int(newest.weighed.pauses_running[0])
+    flags = int(answers.reasons[0])
     decision = ANSWERS[int(answers.decision[0])]
     if not flags:
         is_plain = policy.version > 1 and decision == _CONTINUE

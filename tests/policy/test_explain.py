@@ -390,7 +390,8 @@ def watched_table(state=("error_rate",), edges=((0.1, 0.3),), certain=1.0) -> De
     rollback = 150 * risks[worst] - 50
     table = np.stack([rollback - leads[worst], rollback], axis=1)
     q_function = TableQ([np.array(inner) for inner in edges], table, table)
-    calibration = Calibration(0.0, 1.0, PauseRules(certain_risk=certain))
+    rules = PauseRules(certain_risk=certain, watch_limit=3)
+    calibration = Calibration(0.0, 1.0, rules)
     return policy_of(q_function, encoder_of(state), calibration)
 
 
@@ -560,12 +561,12 @@ def test_a_watch_that_cannot_end_in_a_rollback_is_for_a_person():
         held + "0.40 is above 0.25, up to which a promotion pays, but a ROLLBACK pays less than a "
         "person's time; "
     )
-    bound = Calibration(0.0, 1.0, alpha=0.05, rollback_from=0.6)
+    bound = Calibration(0.0, 1.0, PauseRules(watch_limit=3), alpha=0.05, rollback_from=0.6)
     assert said(replace(policy, calibration=bound), [{"error_rate": 0.2}] * 4).startswith(
         held + "0.40 is above 0.25, up to which a promotion pays, but the bound of 0.05 on false "
         "alarms lets a ROLLBACK through from a risk of 0.60 on, and this one is 0.40; "
     )
-    doubting = Calibration(0.0, 1.0, PauseRules(max_doubt=0.5))
+    doubting = Calibration(0.0, 1.0, PauseRules(max_doubt=0.5, watch_limit=3))
     assert "but ROLLBACK would be wrong with a probability of 0.60, above the 0.5 that" in said(
         replace(policy, calibration=doubting), [{"error_rate": 0.2}] * 4
     )
@@ -672,7 +673,7 @@ def test_a_pause_for_values_worse_than_training_names_metric_and_value(careful):
 
 
 def test_a_pause_for_doubt_says_how_likely_it_is_wrong(make_table, calibrate_as_is):
-    policy = calibrate_as_is(make_table([0.05, 0.4, 0.0], [0.13]), max_doubt=0.3)
+    policy = calibrate_as_is(make_table([0.05, 0.4, 0.0], [0.13]), max_doubt=0.3, watch_limit=3)
     assert said(policy, [{"error_rate": 0.4}]).startswith(
         "PAUSE: ROLLBACK would be wrong with a probability of 0.60, above the 0.3 that is allowed "
         "(PAUSE 1 of 3, at the last of which a person must decide); "
@@ -681,7 +682,9 @@ def test_a_pause_for_doubt_says_how_likely_it_is_wrong(make_table, calibrate_as_
 
 def test_a_rollback_that_the_bound_on_false_alarms_stops_is_explained(make_table):
     policy = make_table([0.05, 0.4, 0.0], [0.13])
-    bounded = replace(policy, calibration=Calibration(0.0, 1.0, alpha=0.05, rollback_from=0.6))
+    rules = PauseRules(watch_limit=3)
+    calibration = Calibration(0.0, 1.0, rules, alpha=0.05, rollback_from=0.6)
+    bounded = replace(policy, calibration=calibration)
     rows = [{"phase": "baseline", "error_rate": 0.02}, {"error_rate": 0.4}]
     assert said(bounded, rows) == (
         "PAUSE: the policy would rather roll back, but the bound of 0.05 on false alarms lets a "
