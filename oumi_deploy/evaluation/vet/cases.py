@@ -219,17 +219,14 @@ def low_traffic(trial: Trial, effects: Effects) -> Run:
     if run.result == FAILS:
         return run
     too_few = _too_few(trial.policy, few, len(looks))
-    if any(low and look.decision == "CONTINUE" for low, look in zip(too_few, looks, strict=True)):
+    # What a pause becomes at its end is the team's own choice.
+    goes_on = [look.decision == "CONTINUE" and not look.is_end_of_pause for look in looks]
+    if any(low and on for low, on in zip(too_few, goes_on, strict=True)):
         return Run(FAILS, said(looks), f"CONTINUE on {few:g} requests, which are too few")
-    errors = {
-        m: max(trial.usual(m), 1.0 / max(few, 1.0)) for m in _named_after(trial, "error_rate")
-    }
-    if too_few[0]:
-        one_failed = trial.ask([{"requests": few, **errors}])
-        run_failed = _no_rollback(one_failed, f"ROLLBACK for one failed request of {few:g}")
-        if run_failed.result == FAILS:
-            return run_failed
-    return run
+    failed = {m: max(trial.usual(m), 1.0 / few) for m in _named_after(trial, "error_rate")}
+    one_failed = trial.ask([{"requests": few, **failed}] if too_few[0] else [])
+    failed_run = _no_rollback(one_failed, f"ROLLBACK for one failed request of {few:g}")
+    return failed_run if failed_run.result == FAILS else run
 
 
 def _too_few(policy: DeploymentPolicy, requests: float, n_looks: int) -> list[bool]:

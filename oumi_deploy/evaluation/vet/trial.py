@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS, number_column
 from oumi_deploy.evaluation.vet.levels import Levels, range_of_training
 from oumi_deploy.policy.calibration import UNCALIBRATED
+from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.rollout import Decision, Rollout
 from oumi_deploy.policy.rulers import sign_of
@@ -37,17 +38,19 @@ GOOD_LOOKS = 3
 """Observations that are as before, where a case begins later."""
 
 _BASELINE_ROWS = 3
-_DOSES = 14
-"""Values of a metric that are tried, from the usual one to the worst."""
-
-_MILDER = 2
-"""Values that are tried between the best and the usual one."""
+_MILDER, _WORSE, _UNSEEN = 2, 12, 4
+"""Values of a metric that are tried: better than the usual one, worse as far as training has seen,
+and beyond that."""
 
 _BEYOND = 10.0
 """How far doses go beyond the range of training, in widths of it, where the format knows no end."""
 
 _TO_BASELINE = ("baseline", "baseline_mean")
 _TO_CONTROL = ("control", "control_mean", "unmatched")
+
+_ENDS_OF_PAUSES = frozenset(
+    str(r.name).lower() for r in (Reason.PAUSED_TOO_LONG, Reason.LAST_OBSERVATION)
+)
 
 Change = Mapping[str, float | None]
 """What an observation has in the place of what is usual; None where nothing was reported."""
@@ -59,10 +62,12 @@ class Look(NamedTuple):
     Attributes:
         decision: CONTINUE, PAUSE or ROLLBACK.
         risk: P(bad), 0..1; what the Q-values imply where the policy states none.
+        is_end_of_pause: Whether a pause ends here, by its limit or with the rollout.
     """
 
     decision: str
     risk: float
+    is_end_of_pause: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ class Trial:
         """Has a rollout take in an observation, and returns the answer."""
         rollout.observe(self._row(step, change))
         decision = rollout.decide()
-        return Look(decision.decision, self._risk(decision))
+        ends = not _ENDS_OF_PAUSES.isdisjoint(decision.reasons)
+        return Look(decision.decision, self._risk(decision), ends)
 
     def with_newest(self, n_before: int, changes: Sequence[Change]) -> list[Look]:
         """Returns the answer to each change as the newest observation after usual ones."""
@@ -188,18 +194,20 @@ class Trial:
         usual, sign = self.usual(metric), self.sign(metric) or 1
         low, high = range_of_training(self.policy.encoder, metric, usual)
         best, worst = (low, high) if sign > 0 else (high, low)
-        if not of_training:
-            rule = number_column(metric)
-            end = rule.high if sign > 0 else rule.low
-            far = worst + sign * _BEYOND * max(high - low, abs(usual), 1.0e-6)
-            worst = end if isfinite(end) else far
-        inner = [best + (usual - best) * i / _MILDER for i in range(_MILDER)]
-        outer = [usual + (worst - usual) * (i / _DOSES) ** 3 for i in range(_DOSES + 1)]
-        return [*inner, *outer] if best != usual else outer
+        rule = number_column(metric)
+        end = rule.high if sign > 0 else rule.low
+        far = worst + sign * _BEYOND * max(high - low, abs(usual), 1.0e-6)
+        far = end if isfinite(end) else far
+        # Closer together near what is usual, where most of the decisions are.
+        milder = [best + (usual - best) * i / _MILDER for i in range(_MILDER)]
+        seen = [usual + (worst - usual) * (i / _WORSE) ** 2 for i in range(1, _WORSE + 1)]
+        unseen = [worst + (far - worst) * (i / _UNSEEN) ** 2 for i in range(1, _UNSEEN + 1)]
+        doses = [*milder, usual, *seen, *([] if of_training else unseen)]
+        return [dose for dose, before in zip(doses, [None, *doses], strict=False) if dose != before]
 
     def effect(self, metric: str) -> float:
         """Returns how far the risk moves over the training range of a metric, 0..1."""
-        # Of the doses a third, the worst among them: it is the width that counts.
+        # Of the doses a third, the worst among them: only the width counts.
         doses = self.doses(metric, of_training=True)[::-3]
         newest = self.with_newest(GOOD_LOOKS, [{metric: dose} for dose in doses])
         lasting = [self.sustained(metric, dose) for dose in doses]
