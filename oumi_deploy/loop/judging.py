@@ -138,20 +138,21 @@ def decide(figures: Mapping[str, Any], recall_margin: float) -> tuple[bool, str]
 
     Args:
         figures: The figures of all held-out releases that count.
-        recall_margin: Recall on bad releases, 0..1, that may be lost.
+        recall_margin: Share of the bad releases, 0..1, that may be let through besides. What is
+            held for a person is not let through.
     """
     bound = figures["gain"]["lower_bound"]
     if bound is None:
         return False, f"{figures['n_groups']} held-out groups, and {LEAST_GROUPS} are the least"
     if not figures["n_bad"]:
         return False, "no bad release is held out"
-    before, after = (figures[who]["recall"] for who in ("champion", "challenger"))
-    recall = f"recall on bad releases {before:.3f} before, {after:.3f} after"
-    if after < before - recall_margin:
-        return False, f"{recall}: more than {recall_margin:g} is lost"
+    before, after = (figures[who]["let_through"] for who in ("champion", "challenger"))
+    missed = f"of the bad releases {before:.3f} let through before, {after:.3f} after"
+    if after > before + recall_margin:
+        return False, f"{missed}: more than {recall_margin:g} is lost"
     if bound <= 0:
-        return False, f"the gain's lower bound is {bound:.2f}, not above 0; {recall}"
-    return True, f"the gain's lower bound is {bound:.2f}, above 0; {recall}"
+        return False, f"the gain's lower bound is {bound:.2f}, not above 0; {missed}"
+    return True, f"the gain's lower bound is {bound:.2f}, above 0; {missed}"
 
 
 def ask_log(policy: DeploymentPolicy, new: Episodes, seed: int) -> dict[str, Any]:

@@ -16,7 +16,8 @@
 
 Where one of them would have gone on after the log's ROLLBACK, the release is taken to stay as it
 was last seen, see `persisting`: a policy that is a little slower on a bad release rolls it back a
-little later, and one that is blind to the failure lets it through.
+little later, and one that is blind to the failure lets it through. One that is held for a person is
+paid as held, and is neither rolled back nor let through.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import BAD, UNKNOWN
 from oumi_deploy.evaluation.evaluate import policy_answers
 from oumi_deploy.evaluation.metrics import drawn_sets, make_metric
-from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.loop.persisting import persisting
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.rewards import Rewards
@@ -50,6 +51,8 @@ class Paired:
         challenger: What the challenger earns.
         champion_stops: Whether the champion rolls it back.
         challenger_stops: Whether the challenger does.
+        champion_holds: Whether the champion holds it for a person at its end.
+        challenger_holds: Whether the challenger does.
     """
 
     groups: np.ndarray
@@ -59,6 +62,8 @@ class Paired:
     challenger: np.ndarray
     champion_stops: np.ndarray
     challenger_stops: np.ndarray
+    champion_holds: np.ndarray
+    challenger_holds: np.ndarray
 
 
 def pair(
@@ -80,17 +85,17 @@ def pair(
     """
     labelled = episodes.labels != UNKNOWN
     shown = persisting(episodes.select(labelled))
-    (champion_earns, champion_stops), (challenger_earns, challenger_stops) = (
-        _earned(policy, shown, champion.rewards) for policy in (champion, challenger)
-    )
+    one, other = (_scores(policy, shown, champion.rewards) for policy in (champion, challenger))
     return Paired(
         shown.group_codes(),
         weights[labelled],
         shown.labels == BAD,
-        champion_earns,
-        challenger_earns,
-        champion_stops,
-        challenger_stops,
+        one.reward_with_delay,
+        other.reward_with_delay,
+        one.rolled_back,
+        other.rolled_back,
+        one.held,
+        other.held,
     )
 
 
@@ -111,28 +116,32 @@ def figures_of(paired: Paired, seed: int) -> dict[str, Any]:
     """Returns what the releases say of both, JSON-able.
 
     Returns:
-        Counts; `reward` (mean, with delay) and `recall` of both, None where undefined; and `gain`,
-        the mean difference: `value`, its 95 % interval `low` to `high`, and `lower_bound`, which
-        the truth lies above 95 times in 100 (None below LEAST_GROUPS groups).
+        Counts; of both `reward` (mean, with delay), `recall` on the bad ones that they decide,
+        the share of the bad ones that they `let_through` and of all that they `held`, None where
+        undefined; and `gain`, the mean difference in reward: `value`, its 95 % interval `low` to
+        `high`, and `lower_bound`, which the truth lies above 95 times in 100 (None below
+        LEAST_GROUPS groups).
     """
     groups, weights = np.unique(paired.groups, return_inverse=True)[1], paired.weights
     n_groups = int(groups.max(initial=-1)) + 1
-    of_bad = weights * paired.bad
 
     def mean(values: np.ndarray, by: np.ndarray) -> float | None:
         return float(by @ values / by.sum()) if by.sum() > 0 else None
+
+    def figures(name: str) -> dict[str, float | None]:
+        stops, holds = getattr(paired, f"{name}_stops"), getattr(paired, f"{name}_holds")
+        return {
+            "reward": mean(getattr(paired, name), weights),
+            "recall": mean(stops, weights * (paired.bad & ~holds)),
+            "let_through": mean(~(stops | holds), weights * paired.bad),
+            "held": mean(holds, weights),
+        }
 
     return {
         "n_releases": len(weights),
         "n_groups": n_groups,
         "n_bad": int(paired.bad.sum()),
-        **{
-            name: {
-                "reward": mean(getattr(paired, name), weights),
-                "recall": mean(getattr(paired, f"{name}_stops"), of_bad),
-            }
-            for name in ("champion", "challenger")
-        },
+        **{name: figures(name) for name in ("champion", "challenger")},
         "gain": _gain(paired.challenger - paired.champion, weights, groups, n_groups, seed),
     }
 
@@ -150,10 +159,7 @@ def _gain(
     return {**metric, "lower_bound": bound}
 
 
-def _earned(
-    policy: DeploymentPolicy, episodes: Episodes, rewards: Rewards
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a policy earns on each labelled release, and whether it rolls it back."""
+def _scores(policy: DeploymentPolicy, episodes: Episodes, rewards: Rewards) -> Scores:
+    """Returns what a policy comes to on labelled releases, none of them censored."""
     answers = policy_answers(policy, episodes)
-    scores = score(episodes, answers.actions, rewards, answers=answers)
-    return scores.reward_with_delay, scores.rolled_back
+    return score(episodes, answers.actions, rewards, answers=answers)

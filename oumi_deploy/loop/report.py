@@ -21,7 +21,8 @@ from typing import Any
 from oumi_deploy.evaluation.metrics import told
 
 _PARTS = {"trusted": "trusted file", "new": "new, held out", "together": "what decides"}
-_HEAD = ("", "releases", "groups", "bad", "champion", "challenger", "gain", "lower bound", "recall")
+_HEAD = ("", "releases", "groups", "bad", "champion", "challenger", "gain", "lower bound")
+_HEAD += ("recall", "let through", "held")
 _SIDES = {"judge": "held out", "trusted": "trusted file"}
 _DONE = {"train": "trained on", "calibrate": "calibrated on", **_SIDES}
 _TO_DO = {"train": "to train on", "calibrate": "to calibrate on", **_SIDES}
@@ -87,7 +88,10 @@ def _row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
         *("-" if one["reward"] is None else f"{one['reward']:.1f}" for one in who),
         told(part["gain"], ".1f"),
         "-" if bound is None else f"{bound:.2f}",
-        " to ".join("-" if one["recall"] is None else f"{one['recall']:.3f}" for one in who),
+        *(
+            " to ".join("-" if one[share] is None else f"{one[share]:.3f}" for one in who)
+            for share in ("recall", "let_through", "held")
+        ),
     )
 
 

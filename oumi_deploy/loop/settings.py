@@ -79,7 +79,8 @@ class LoopSettings:
     """Age in days, above 0, up to which releases in the log are new."""
 
     recall_margin: float = 0.02
-    """Recall on bad releases, 0..1, that a challenger may lose."""
+    """Share of the bad releases, 0..1, that a challenger may let through besides: neither rolled
+    back nor held for a person."""
 
     least_reviewed: float = 0.2
     """Share of the new releases, above 0 and at most 1, whose label must be known, for them to

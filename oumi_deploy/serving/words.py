@@ -30,8 +30,7 @@ _REASONS = {
     "guardrail": "a guardrail asks for it",
     "held_for_culprit": "another release is likelier the cause",
     "held_too_long": "it has waited for another release as long as it may",
-    "too_risky_to_promote": "the risk is too high to promote, and no later observation will come: "
-    "a person decides",
+    "too_risky_to_promote": "the risk is too high to promote",
     "telemetry_unavailable": "the telemetry cannot be collected",
     "log_unavailable": "the decision log cannot be written",
     "explored": "a rollback was held by chance, to learn what would follow; a person or the caller "
@@ -83,10 +82,11 @@ def _told(reason: str, entry: DecisionEntry) -> str:
 
 
 def _since_when(entry: DecisionEntry) -> str:
-    """Says for how long nothing was decided, or else that nothing more is asked."""
-    if entry.pauses > 1:
-        return f"nothing was decided for {entry.pauses} observations running"
-    return "" if "last_observation" in entry.reasons else _REASONS["last_observation"]
+    """Says that nothing more is asked, or else for how long nothing was decided."""
+    if entry.is_over:
+        return "" if "last_observation" in entry.reasons else _REASONS["last_observation"]
+    plural = "s" * (entry.pauses != 1)
+    return f"nothing was decided for {entry.pauses} observation{plural} running"
 
 
 def _doubt(entry: DecisionEntry) -> str:

@@ -25,6 +25,7 @@ from oumi_deploy.loop.judging import HeldOut, decide, judge
 from oumi_deploy.loop.paired import figures_of, join, pair
 from oumi_deploy.loop.settings import LoopSettings
 from oumi_deploy.loop.split import side_of
+from oumi_deploy.problem.rewards import Rewards
 
 SETTINGS = LoopSettings(Path(), Path(), ("review",))
 
@@ -73,6 +74,22 @@ def test_a_challenger_that_never_rolls_back_gains_nothing_by_it(policy_on, make_
     assert not judge(champion, blind, HeldOut(trusted, new), SETTINGS).promotes
 
 
+def test_what_is_held_is_paid_as_held_and_neither_caught_nor_let_through(policy_on, make_episodes):
+    """Memory, which the challenger watches, is not reported: it holds what the champion decides."""
+    seen = {"error_rate": [0.1, 0.9], "memory_usage": [None, None], "canary_share": 0.5}
+    both = paired(policy_on, make_episodes({**seen, "label": "bad"}, {**seen, "label": "good"}))
+    held = Rewards().held
+    assert both.challenger.tolist() == [held - 1, held], "paid once, beside a look at half traffic"
+    said = figures_of(both, 0)
+    assert said["challenger"] == {
+        "reward": (2 * held - 1) / 2,
+        "recall": None,
+        "let_through": 0.0,
+        "held": 1.0,
+    }
+    assert (said["champion"]["recall"], said["champion"]["held"]) == (1.0, 0.0)
+
+
 @given(st.integers(0, 2**32), st.integers(10, 40))
 def test_the_bound_lies_below_the_gain_and_weights_are_releases(policy_on, make_episodes, seed, n):
     """A release of weight two counts as the same release twice, in one group."""
@@ -102,19 +119,19 @@ def test_groups_of_different_sets_stay_apart(policy_on, make_episodes):
 
 
 def figures(bound: float | None, before: float, after: float, n_bad: int = 5) -> dict:
-    recalls = {"champion": {"recall": before}, "challenger": {"recall": after}}
-    return {"gain": {"lower_bound": bound}, "n_bad": n_bad, "n_groups": 12, **recalls}
+    lost = {"champion": {"let_through": before}, "challenger": {"let_through": after}}
+    return {"gain": {"lower_bound": bound}, "n_bad": n_bad, "n_groups": 12, **lost}
 
 
 @pytest.mark.parametrize(
     ("said", "promotes"),
     [
-        (figures(0.1, 0.9, 0.9), True),
-        (figures(0.1, 0.9, 0.88), True),
-        (figures(0.1, 0.9, 0.87), False),
-        (figures(0.0, 0.9, 1.0), False),
-        (figures(None, 0.9, 1.0), False),
-        (figures(0.1, 0.9, 1.0, n_bad=0), False),
+        (figures(0.1, 0.1, 0.1), True),
+        (figures(0.1, 0.1, 0.12), True),
+        (figures(0.1, 0.1, 0.13), False),
+        (figures(0.0, 0.1, 0.0), False),
+        (figures(None, 0.1, 0.0), False),
+        (figures(0.1, 0.1, 0.0, n_bad=0), False),
     ],
 )
 def test_both_conditions_must_hold(said: dict, promotes: bool):

@@ -132,9 +132,7 @@ def test_a_newest_observation_that_is_too_old_is_missing_telemetry(serve, rows):
     late = said(130)
     assert (late["decision"], late["reasons"]) == ("PAUSE", ["telemetry_missing"])
     assert late["confidence"] == max(late["risk"], 1 - late["risk"])
-    assert (
-        "no metric that the policy reads has a value of the last two intervals" in late["message"]
-    )
+    assert "the newest observation is too old" in late["message"]
 
 
 def test_doubt_says_which_decision_would_be_wrong_too_often(serve, policy, policy_file, ask):
@@ -149,12 +147,12 @@ def test_doubt_says_which_decision_would_be_wrong_too_often(serve, policy, polic
 
 def test_missing_telemetry_is_told_as_what_it_is(serve, ask, rows):
     client = serve(interval=60.0)
-    assert "no metric has a value in the last two" in ask(client, 0.1, None, None)["message"]
+    assert "no metric has a value in the newest" in ask(client, 0.1, None)["message"]
     # Asked with nothing new, and again for the last time: when it was observed stays as it was.
     stuck = {"service": "stuck", "observations": rows(0.1, age=130)}
     for last in (False, True):
         said = client.post("/v1/decide", json={**stuck, "last": last}).json()
-        assert said["reasons"][-1] == "telemetry_missing"
+        assert "telemetry_missing" in said["reasons"]
         assert "no metric has a value" not in said["message"]
 
 
@@ -164,8 +162,8 @@ def test_a_pipeline_that_is_late_rolls_nothing_back(serve, rows, last):
     for rates in ([0.1], [0.1, None, None, None, None]):
         body = {"service": str(rates), "observations": rows(*rates, age=86_400), "last": last}
         said = client.post("/v1/decide", json=body).json()
-        expected = "ROLLBACK" if last and None in rates else "PAUSE"
-        assert said["decision"] == expected, rates
+        assert said["decision"] == "PAUSE", rates
+        assert "held_for_a_person" in said["reasons"]
     # What the policy rolls back on stands, however late it is seen.
     body = {"service": "bad", "observations": rows(0.1, 0.5, age=86_400)}
     assert client.post("/v1/decide", json=body).json()["decision"] == "ROLLBACK"

@@ -33,6 +33,7 @@ from oumi_deploy.serving.log.writer import DecisionLog, LogUnavailable
 
 ASK, REPORT = "ask-" + "a" * 16, "report-" + "b" * 16
 INTERVAL = 60.0
+HELD = ["paused_too_long", "held_for_a_person"]
 
 
 def entry(**changes: Any) -> DecisionEntry:
@@ -69,6 +70,15 @@ def entry(**changes: Any) -> DecisionEntry:
         (entry(decision="PAUSE"), None, True, "undecided"),
         (entry(last=True), None, False, "healthy"),
         (entry(last=True, decision="PAUSE"), None, False, "undecided"),
+        (entry(last=True, decision="PAUSE", asks_again=True), None, False, "paused"),
+        (entry(last=True, asks_again=True), None, False, "healthy"),
+        (entry(last=True, decision="PAUSE", reasons=HELD), None, False, "for_a_person"),
+        (entry(decision="PAUSE", reasons=HELD), None, True, "for_a_person"),
+        (entry(decision="PAUSE", reasons=HELD), "bad", True, "held"),
+        (
+            entry(decision="PAUSE", reasons=HELD, answered="CONTINUE", shadow=True),
+            *(None, False, "deploying"),
+        ),
         (entry(decision="ROLLBACK"), None, False, "rolled_back"),
         (entry(decision="ROLLBACK"), "good", True, "rolled_back"),
         (entry(), "good", True, "healthy"),

@@ -273,6 +273,26 @@ def test_of_what_is_likely_bad_the_page_says_to_look_now(run, browse, write, ent
     expect(card(page, "low v1")).to_contain_text("The next observations may settle it")
 
 
+def test_what_a_person_must_decide_comes_first_with_why(run, browse, write, entry):
+    service = run()
+    held = {
+        "decision": "PAUSE",
+        "reasons": ["few_requests", "paused_too_long", "held_for_a_person"],
+    }
+    watched = {"decision": "PAUSE", "reasons": ["watching"], "risk": 0.6}
+    write(entry("decide", **held, pauses=16, pause_limit=5))
+    write(entry("watch", **watched, pauses=2, pause_limit=3))
+    page = browse(service.url)
+    expect(page.locator("#on_hold li").first).to_contain_text("decide v1")
+    decide, watch = card(page, "decide v1"), card(page, "watch v1")
+    expect(decide).to_contain_text("Waits for a person")
+    expect(decide).to_contain_text("too few requests to tell; nothing was decided for 16")
+    expect(decide).to_contain_text("Promote or abort it")
+    expect(decide).not_to_contain_text("16 of 5")
+    expect(watch).to_contain_text("PAUSE 2 of 3")
+    expect(watch).to_contain_text("same traffic, look again")
+
+
 def test_a_caller_that_is_late_is_told_apart_from_metrics_that_are_missing(
     run, browse, write, entry
 ):
@@ -281,7 +301,7 @@ def test_a_caller_that_is_late_is_told_apart_from_metrics_that_are_missing(
     write(entry("late", **missing))
     write(entry("mute", **missing, observations=[{"error_rate": None, "requests": 500.0}]))
     page = browse(service.url)
-    expect(card(page, "late v1")).to_contain_text("of the last two intervals")
+    expect(card(page, "late v1")).to_contain_text("the newest observation is too old")
     expect(card(page, "late v1")).to_contain_text("by a clock that agrees with the service's")
     expect(card(page, "mute v1")).to_contain_text("no metric has a value")
     expect(card(page, "mute v1")).to_contain_text("See whether the new version runs")

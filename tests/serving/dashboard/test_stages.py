@@ -62,7 +62,8 @@ def rollouts(draw) -> tuple[list[DecisionEntry], list[OutcomeEntry]]:
                 risk=0.5,
                 confidence=0.5,
                 q_values={},
-                reasons=[],
+                reasons=draw(st.sampled_from([[], ["held_for_a_person"]])),
+                asks_again=draw(st.booleans()),
             )
         )
     said = st.tuples(st.sampled_from(["review", "flagger"]), st.sampled_from(["good", "bad", None]))
@@ -90,7 +91,7 @@ def stage_of(line: Any) -> str:
     if line.status == "rolled_back" and line.label is None and is_late:
         return "to_review"
     is_left = line.status == "undecided" and line.latest.answered == "PAUSE" and is_late
-    return "on_hold" if line.status == "paused" or is_left else "past"
+    return "on_hold" if line.status in ("paused", "for_a_person") or is_left else "past"
 
 
 @given(st.lists(rollouts(), max_size=5))
@@ -141,15 +142,27 @@ def test_all_rollouts_under_way_are_counted_however_many_are_shown(serve, ask, r
     }
 
 
-def test_a_rollout_that_was_left_on_hold_is_on_hold_for_a_day(serve, ask, monkeypatch):
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ({}, "undecided"),
+        ({"last": True, "asks_again": True}, "undecided"),
+        ({"last": True}, "for_a_person"),
+    ],
+)
+def test_a_rollout_that_was_left_on_hold_is_on_hold_for_a_day(
+    serve, ask, monkeypatch, told, status
+):
     client = serve()
-    ask(client, None)
+    ask(client, None, **told)
 
     def on_hold_after(seconds: float) -> int:
         later = time.time() + seconds
         with monkeypatch.context() as clock:
             clock.setattr("oumi_deploy.serving.dashboard.routes.time.time", lambda: later)
-            return client.get("/v1/rollouts?stage=on_hold").json()["total"]
+            lines = client.get("/v1/rollouts?stage=on_hold").json()["rollouts"]
+            assert all(line["status"] == status for line in lines)
+            return len(lines)
 
     assert on_hold_after(LEFT_FOR - 60) == 1
     assert on_hold_after(LEFT_FOR + 60) == 0
