@@ -145,6 +145,7 @@ class Engine:
             shadow=told.shadow,
             would_be=told.decision,
             logged=logged,
+            guardrails=told.guardrails or [],
             suspects=told.suspects or [],
             explanation=why,
         )
@@ -214,6 +215,7 @@ class Engine:
             asks_again=ask.asks_again,
             pauses=decision.pauses,
             pause_limit=decision.pause_limit,
+            guardrails=list(decision.guardrails) or None,
         )
 
     def _identity(self, question: Question, held: Held, seen: Seen, decision: Decision) -> str:

@@ -115,6 +115,10 @@ class Answer(Named):
     shadow: bool = Field(description="Whether this is the caller's default, not the policy's word.")
     would_be: Word = Field(description="What would have been answered outside of shadow mode.")
     logged: bool = Field(description="Whether the decision is in the log.")
+    guardrails: list[str] = Field(
+        description="What the policy's guardrails say that ask for a PAUSE or ROLLBACK, as in "
+        "error_rate above 0.2 for 2 observations."
+    )
     suspects: list[dict[str, Any]] = Field(
         description="Where a ROLLBACK is wanted and other rollouts are under way: the likeliest "
         "causes first, each with a score and a sentence; `waited_for` marks the one that this "

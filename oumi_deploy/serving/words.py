@@ -27,7 +27,6 @@ _REASONS = {
     "false_alarm_bound": "the bound on false alarms holds a rollback back",
     "certain_risk": "the risk is certain enough",
     "watch_ended": "the risk is above break-even, and the watch has ended",
-    "guardrail": "a guardrail asks for it",
     "held_for_culprit": "another release is likelier the cause",
     "held_too_long": "it has waited for another release as long as it may",
     "too_risky_to_promote": "the risk is too high to promote",
@@ -66,6 +65,8 @@ def _told(reason: str, entry: DecisionEntry) -> str:
         return _missing(entry)
     if reason == "doubt":
         return _doubt(entry)
+    if reason == "guardrail":
+        return _guardrails(entry.guardrails or [])
     if reason == "paused_too_long":
         # Of what is held it is said once, with the number of pauses.
         return "" if entry.is_held else "it has paused too long"
@@ -87,6 +88,12 @@ def _since_when(entry: DecisionEntry) -> str:
         return "" if "last_observation" in entry.reasons else _REASONS["last_observation"]
     plural = "s" * (entry.pauses != 1)
     return f"nothing was decided for {entry.pauses} observation{plural} running"
+
+
+def _guardrails(names: Sequence[str]) -> str:
+    """Names the guardrails that fired."""
+    said = f"the guardrail{'s' * (len(names) > 1)} {' and '.join(names)}"
+    return f"{said if names else 'a guardrail'} fired"
 
 
 def _doubt(entry: DecisionEntry) -> str:

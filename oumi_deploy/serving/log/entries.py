@@ -85,6 +85,8 @@ class DecisionEntry:
             collected, or nothing is lacking.
         pauses: Observations running at which the policy held its decision back, this one included.
         pause_limit: Number of them at which it pauses no longer; 0 where nothing was held back.
+        guardrails: What the policy's guardrails say that ask for a PAUSE or ROLLBACK; None where
+            none does.
     """
 
     id: str
@@ -111,6 +113,7 @@ class DecisionEntry:
     asks_again: bool = False
     pauses: int = 0
     pause_limit: int = 0
+    guardrails: list[str] | None = None
 
     @property
     def is_held(self) -> bool:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from oumi_deploy.errors import DeployError
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision under `migrations/versions`."""
 
 VERSION_TABLE = "decision_log_revision"

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 E = TypeVar("E", bound=Entry)
 
 _FIELDS = {kind: [f.name for f in fields(kind)] for kind in (DecisionEntry, OutcomeEntry)}
-_JSON = {"observations", "q_values", "reasons", "suspects", "notes", "detail"}
+_JSON = {"observations", "q_values", "reasons", "suspects", "notes", "detail", "guardrails"}
 _NAMES = [f.name for f in fields(RolloutName)]
 _KINDS: dict[str, type[Entry]] = {"decision": DecisionEntry, "outcome": OutcomeEntry}
 

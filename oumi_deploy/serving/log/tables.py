@@ -79,6 +79,7 @@ decisions = sa.Table(
     sa.Column("asks_again", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("pauses", sa.Integer, nullable=False, server_default="0"),
     sa.Column("pause_limit", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("guardrails", JsonText),
     sa.Index("decisions_of_rollout", "rollout_key", "seq"),
     sa.Index("decisions_by_time", "at"),
     sqlite_autoincrement=True,

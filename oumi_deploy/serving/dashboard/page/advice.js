@@ -20,6 +20,7 @@ const TOOL = "in your rollout tool";
 const PAUSED = [
   ["telemetry_unavailable", "Nothing can be collected: mend the telemetry. Until then every release is held."],
   ["telemetry_missing", "See whether the new version runs and reports its metrics. It is judged again once they come in."],
+  ["guardrail", `A limit of your own holds it: look at that metric, and promote or abort it ${TOOL}.`],
   ["out_of_range", `The policy has not seen the like: look at the metrics, and promote or abort it ${TOOL}.`],
   ["doubt", `The next observations may settle it. If not, promote or abort it ${TOOL}.`],
   ["few_requests", `It needs traffic. If none comes, promote or abort it ${TOOL}.`],
