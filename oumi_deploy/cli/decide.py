@@ -27,15 +27,20 @@ Ask a policy what to do now, given a rollout's observations so far. They come as
 input, a list of objects, oldest first, with the column names of the episode format; an absent
 name or null means missing. The answer is one JSON object:
 
-  decision     CONTINUE, ROLLBACK, or PAUSE: hold the rollout, and ask again with the next one
-  confidence   probability that the decision is right; null if the policy is not calibrated
-  risk         probability that the release is bad, from what was seen so far; null likewise
+  decision     CONTINUE (send more traffic), ROLLBACK, or PAUSE: hold the rollout as it is, and ask
+               again with the next observation; a person must end one that is held_for_a_person
+  confidence   probability that the decision is right; of a PAUSE that of the likelier outcome
+  risk         probability that the release is bad, from what was seen so far
+  calibrated   whether risk and confidence were fitted to releases that taught nothing else; if
+               not, they are what the Q-values imply
   q_values     the reward that each action can expect
-  q_margin     how far the action that the policy prefers is ahead
+  q_margin     how far the action with the larger one is ahead
   reasons      why the answer is not simply that action, such as telemetry_missing
-  explanation  with --explain: how much each metric pushed the risk (without a calibration:
-               ROLLBACK's lead in expected reward), beside its value, baseline and control; the
-               nearest change that would turn the decision; and both in one sentence
+  pauses       observations running at which the decision was held back, and with pause_limit at
+               which of them it is no longer
+  guardrails   the team's own limits that ask for a PAUSE or ROLLBACK
+  explanation  with --explain: how much each metric pushed the risk, beside its value, baseline and
+               control; the nearest change that would turn the decision; and both in one sentence
 
 It needs numpy alone.
 
@@ -59,8 +64,14 @@ def add_commands(commands: Any) -> None:
         "--last",
         action="store_true",
         help="no later observation will come: as many were planned as there are, whatever their "
-        "`planned_steps` say. Unlike the service, it does not hold a CONTINUE that is too risky "
-        "to promote",
+        "`planned_steps` say. To CONTINUE is to promote then, and no PAUSE can wait: the rollout is "
+        "decided, or held for a person",
+    )
+    parser.add_argument(
+        "--asks-again",
+        action="store_true",
+        help="the tool asks again at its last look while the answer is PAUSE, so that one can wait "
+        "there",
     )
     parser.add_argument(
         "--explain",
@@ -82,11 +93,12 @@ def _run(args: argparse.Namespace) -> None:
     if args.last and observations:
         policy.begin().observe_all(observations)  # Refuses what is no list of observations.
         observations = as_last(observations)
-    answer = policy.decide(observations, last=args.last).as_dict()
+    ends = {"last": args.last, "asks_again": args.asks_again}
+    answer = policy.decide(observations, **ends).as_dict()
     if args.explain:
         from oumi_deploy.policy.explain import explain
 
-        answer["explanation"] = explain(policy, observations, last=args.last).as_dict()
+        answer["explanation"] = explain(policy, observations, **ends).as_dict()
     print(json.dumps(answer))
 
 

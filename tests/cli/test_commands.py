@@ -85,9 +85,9 @@ def policy_file(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def ask(monkeypatch, capsys, policy_file):
-    def run(text: str, policy: Path = policy_file):
+    def run(text: str, policy: Path = policy_file, *options: str):
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
-        status = main(["decide", "--policy", str(policy)])
+        status = main(["decide", "--policy", str(policy), *options])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 
@@ -131,18 +131,35 @@ def test_a_command_that_is_none_is_refused(capsys):
 def test_decide_answers_with_one_json_object(ask):
     status, out, err = ask('[{"error_rate": 0.15}]')
     assert (status, err) == (0, "")
-    assert json.loads(out) == {
+    said = json.loads(out)
+    risk = said.pop("risk")
+    assert said.pop("confidence") == risk > 0.9, "what Q(ROLLBACK) implies"
+    assert said == {
         "decision": "ROLLBACK",
-        "confidence": None,
-        "risk": None,
+        "calibrated": False,
         "reasons": [],
         "q_values": {"CONTINUE": -50.0, "ROLLBACK": 100.0},
         "q_margin": 150.0,
+        "pauses": 0,
+        "pause_limit": 0,
+        "guardrails": [],
     }
     status, out, _ = ask('[{"error_rate": 0.2}, {"error_rate": 0.01, "step": 1, "word": "x"}]')
     assert json.loads(out)["decision"] == "CONTINUE"
     for missing in ('[{"error_rate": null}]', '[{"error_rate": NaN}, {}]'):
         assert json.loads(ask(missing)[1])["q_margin"] == 100.0
+
+
+def test_decide_waits_at_its_last_look_where_the_tool_asks_again(ask, policy_file):
+    nothing_seen = '[{"error_rate": 0.01}, {"error_rate": null}]'
+
+    def reasons(*options: str) -> list[str]:
+        said = json.loads(ask(nothing_seen, policy_file, *options)[1])
+        assert said["decision"] == "PAUSE"
+        return said["reasons"]
+
+    assert reasons() == reasons("--last", "--asks-again") == ["telemetry_missing"]
+    assert "held_for_a_person" in reasons("--last")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +194,7 @@ def test_decide_says_in_one_line_what_is_wrong_with_its_policy(ask, policy_file,
         "truncated.json": whole[: len(whole) // 2],
         "foreign.json": '{"format": "something else"}',
         "list.json": "[]",
-        "later.json": json.dumps({**json.loads(whole), "format_version": 2}),
+        "later.json": json.dumps({**json.loads(whole), "format_version": 9}),
         "empty.json": "",
         "binary.json": "\x00",
     }
