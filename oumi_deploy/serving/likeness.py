@@ -108,14 +108,14 @@ class LikenessWatch:
             page = self._log.standings(_ALL, cursor, MOST)
             for standing in page.standings:
                 if len(found) == MOST or n_rows >= MOST_ROWS:
-                    return _pack(found)
+                    return self._pack(found)
                 if standing.latest.at < until and (rows := self._rows(standing)):
                     found.append(rows)
                     n_rows += len(rows)
             cursor = page.next
             if cursor is None:
                 break
-        return _pack(found)
+        return self._pack(found)
 
     def _rows(self, standing: Standing) -> list[Row]:
         """Returns a release as rows of the episode format; none where it is no episode."""
@@ -128,20 +128,22 @@ class LikenessWatch:
             return []
         return rows if any(row.get("phase") != "baseline" for row in rows) else []
 
+    def _pack(self, releases: Sequence[list[Row]]) -> Episodes | None:
+        """Returns releases as episodes, without those that are against the format."""
+        if not releases:
+            return None
+        metrics = self._policies.current.policy.encoder.metrics
+        try:
+            return _packed(releases, metrics)
+        except DeployError:
+            valid = [rows for rows in releases if _is_valid(rows)]
+            return _packed(valid, metrics) if valid else None
 
-def _pack(releases: Sequence[list[Row]]) -> Episodes | None:
-    """Returns releases as episodes, without those that are against the format."""
-    if not releases:
-        return None
-    try:
-        return _packed(releases)
-    except DeployError:
-        valid = [rows for rows in releases if _is_valid(rows)]
-        return _packed(valid) if valid else None
 
-
-def _packed(releases: Sequence[list[Row]]) -> Episodes:
-    return episodes_of_frame(pd.DataFrame([row for rows in releases for row in rows]))
+def _packed(releases: Sequence[list[Row]], metrics: Sequence[str] = ()) -> Episodes:
+    """Returns releases as episodes with a column for each metric, also where nobody reported it."""
+    frame = pd.DataFrame([row for rows in releases for row in rows])
+    return episodes_of_frame(frame.reindex(columns=list(dict.fromkeys([*frame.columns, *metrics]))))
 
 
 def _is_valid(rows: list[Row]) -> bool:

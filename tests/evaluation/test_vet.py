@@ -153,24 +153,20 @@ def test_each_case_fails_the_policy_that_is_made_to_fail_it(case):
 
 
 def test_a_file_of_version_1_fails_where_nothing_is_reported():
-    rules = {"pause_fallback": "CONTINUE"}
-    old = vet(policy_of(sensible, version=1, **rules))
+    old = vet(policy_of(sensible, version=1, pause_fallback="CONTINUE"))
     assert old.failed == ("all missing",)
     assert "CONTINUE though nothing is reported" in of(old, "all missing").why
-    assert vet(policy_of(sensible, **rules)).passes
+    assert vet(policy_of(sensible, pause_fallback="CONTINUE")).passes
 
 
 def test_an_answer_that_gets_milder_fails_though_the_risk_stays():
-    policy = policy_of(sensible)
-    table = policy.q_function.table.copy().reshape(4, 3, 3, 2)
-    # At errors of 0.3 CONTINUE is worth more than all: where they are worse, it looks again.
+    policy = policy_of(sensible, certain_risk=1.0)
+    q_function = policy.q_function
+    assert isinstance(q_function, TableQ)
+    # From errors of 0.3 on CONTINUE is worth more than all: where they are worse, it looks again.
+    table = q_function.table.reshape(4, 3, 3, 2).copy()
     table[2, ..., 0] = 200.0
-    rules = replace(policy.calibration, pauses=PauseRules(certain_risk=1.0))
-    milder = replace(
-        policy,
-        q_function=TableQ(policy.q_function.edges, table.reshape(-1, 2), np.ones((36, 2))),
-        calibration=rules,
-    )
+    milder = replace(policy, q_function=replace(q_function, table=table.reshape(-1, 2)))
     found = vet(milder)
     assert "error_rate worse and worse" in found.failed
     assert of(found, "error_rate worse and worse").why.startswith("the answer is milder")
