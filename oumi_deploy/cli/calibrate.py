@@ -120,6 +120,7 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.packed import read_episodes
     from oumi_deploy.evaluation.calibrate import calibrate
     from oumi_deploy.evaluation.evaluate import warn_of_unreported
+    from oumi_deploy.evaluation.vet.vet import vetted
     from oumi_deploy.files import refuse_existing
     from oumi_deploy.policy.pauses import PauseRules
     from oumi_deploy.policy.policy import DeploymentPolicy
@@ -138,6 +139,7 @@ def _run(args: argparse.Namespace) -> None:
         guardrails=guardrails,
         seed=args.seed,
     )
+    policy, _ = vetted(policy)
     policy.save(args.out, overwrite=args.overwrite)
     assert policy.calibration is not None
     plain = policy.calibration.as_dict()
@@ -165,7 +167,14 @@ def _describe(plain: dict[str, Any], path: Path, kept_guardrails: bool) -> str:
             told["names"], told["fired_on_good"], told["fired_on_bad"], strict=True
         ):
             lines.append(f"  {name}: {good} good, {bad} bad")
-    return "\n".join([*lines, f"written to {path}"])
+    return "\n".join([*lines, vet_line(about), f"written to {path}"])
+
+
+def vet_line(about: dict[str, Any]) -> str:
+    """Returns what came of the policy's vet, which is kept in what its calibration says."""
+    from oumi_deploy.evaluation.vet.vet import KEPT, told
+
+    return f"the policy {told(about[KEPT])} (oumi-deploy vet shows more)"
 
 
 def figure_line(name: str, metric: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.seen_groups import group_digests
+from oumi_deploy.evaluation.vet.levels import describe_levels
 from oumi_deploy.learning.dqn import DQN
 from oumi_deploy.learning.hiding import hiding_for
 from oumi_deploy.learning.learners import (
@@ -56,6 +57,7 @@ from oumi_deploy.problem.encoder import (
     require_columns,
 )
 from oumi_deploy.problem.environment import DeploymentEnvironment
+from oumi_deploy.problem.state import metrics_of, parse_state
 
 WATCHED = 500
 """Training episodes that the learning curve is measured on where there is no validation split."""
@@ -241,6 +243,7 @@ def describe_training(
             "n_bad": int((labels == 1).sum()),
             "n_unlabelled": int((labels < 0).sum()),
             "group_digests": group_digests(episodes),
+            "levels": describe_levels(episodes, metrics_of(parse_state(settings.state))),
         },
         metrics={},
         calibration=None,

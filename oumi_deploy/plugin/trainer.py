@@ -43,6 +43,7 @@ from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.figures.run import CURVE_FILE, POLICY_FILE
 from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
+from oumi_deploy.evaluation.vet.vet import describe, vetted
 from oumi_deploy.files import replace_when_done
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.plugin.calibration import calibrated, read_calibration_settings
@@ -317,7 +318,8 @@ class DeploymentTrainer(OumiTrainer):
             safetensors.torch.save_model(finished, str(draft))
         with replace_when_done(folder / PRETRAINED_FOLDER, folder=True) as draft, quiet_oumi():
             finished.save_pretrained(draft)
-        finished.policy().save(folder / POLICY_FILE)
+        policy = finished.policy()
+        policy.save(folder / POLICY_FILE)
         with replace_when_done(folder / CURVE_FILE) as draft:
             draft.write_text(json.dumps(self.history, indent=1), encoding="utf-8")
         self.log(f"Policy saved to {folder / POLICY_FILE}.")
@@ -325,9 +327,18 @@ class DeploymentTrainer(OumiTrainer):
             f"Model saved. Go on from it with model_name: {folder / PRETRAINED_FOLDER} and "
             "load_pretrained_weights: True"
         )
+        self._vet(policy, folder / POLICY_FILE)
         if refused is not None:
             with as_config_error("training.trainer_kwargs.calibration"):
                 raise refused
+
+    def _vet(self, policy: DeploymentPolicy, file: Path) -> None:
+        """Tells what common sense says of a policy, and keeps it in its file if calibrated."""
+        policy, found = vetted(policy)
+        policy.save(file)
+        self.log(f"What common sense says of the policy (`oumi-deploy vet`):\n{describe(found)}")
+        if not found.passes:
+            logger.warning(f"The policy fails its vet: {', '.join(found.failed)}")
 
     def _calibrate(self, model: DeploymentModel) -> DeployError | None:
         """Calibrates a finished model on the validation split; returns why a bound was refused."""
