@@ -64,8 +64,8 @@ def add_commands(commands: Any) -> None:
         "--last",
         action="store_true",
         help="no later observation will come: as many were planned as there are, whatever their "
-        "`planned_steps` say. To CONTINUE is to promote then, and no PAUSE can wait: the rollout is "
-        "decided, or held for a person",
+        "`planned_steps` say. To CONTINUE is to promote then, and no PAUSE can wait: the rollout "
+        "is decided, or held for a person",
     )
     parser.add_argument(
         "--asks-again",

@@ -25,17 +25,18 @@ import pytest
 from oumi_deploy.cli.main import main
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.state import parse_state
 from oumi_deploy.serving.telemetry.prometheus import connect
 
 FINE, DUBIOUS = 0.01, 0.2
-"""An error rate to go on with, and one to go on with only while there is another look to come."""
+"""An error rate to go on with, and one to watch while there is another look to come."""
 
 
 @pytest.fixture
 def planner(error_policy):
-    """Knows its plan: waits with a dubious release, and rolls it back at the last look.
+    """Knows its plan: watches a dubious release, and rolls it back at the last look.
 
     It was trained on shares of 0.05 to 0.5.
     """
@@ -48,7 +49,7 @@ def planner(error_policy):
     edges = [np.array([0.1, 0.4]), np.array([0.999]), np.empty(0)]
     return replace(
         error_policy,
-        encoder=StateEncoder(state, np.zeros(3), np.ones(3), low, high),
+        encoder=StateEncoder(state, np.zeros(3), np.ones(3), low, high, directions_of(state, {})),
         q_function=TableQ(edges, table, np.ones_like(table)),
         calibration=Calibration(0.0, 1.0),
     )
@@ -72,11 +73,12 @@ def inputs(client, said):
 
 def test_at_the_last_look_the_policy_knows_that_nothing_follows(planned, planner, rows):
     seen = rows(DUBIOUS, DUBIOUS)
-    assert send(planned, seen)["decision"] == "CONTINUE"
+    assert send(planned, seen)["decision"] == "PAUSE"
     last = send(planned, seen, last=True)
     told = [seen[0], {**seen[1], "planned_steps": 2}]
     assert last["decision"] == planner.decide(told).decision == "ROLLBACK"
     assert last["q_values"] == planner.decide(told).q_values
+    assert last["reasons"] == [], "it is no watch that ended"
     assert inputs(planned, last) == told, "a decision rests on what is logged, and on nothing else"
     assert send(planned, rows(FINE), last=True, rollout="2")["decision"] == "CONTINUE"
 
@@ -106,7 +108,7 @@ def test_the_command_line_refuses_in_one_line_what_has_no_last_look(
 def test_a_plan_is_known_from_the_first_look_on(planned, planner, rows):
     seen = [{"phase": "baseline", "error_rate": FINE}, *rows(DUBIOUS, DUBIOUS, DUBIOUS)]
     told = [seen[0], *({**o, "planned_steps": 3} for o in seen[1:])]
-    for n, decision in ((2, "CONTINUE"), (3, "CONTINUE"), (4, "ROLLBACK")):
+    for n, decision in ((2, "PAUSE"), (3, "PAUSE"), (4, "ROLLBACK")):
         said = send(planned, seen[:n], planned_steps=3)
         assert said["decision"] == planner.decide(told[:n]).decision == decision
         assert inputs(planned, said) == told[:n]
@@ -203,12 +205,14 @@ def shares(client, said):
 def test_the_share_that_is_stated_wins_over_the_one_that_requests_show(measured):
     start, ask = measured
     client = start(0.48, 0.52)
-    alone = ask(client, 2)
-    assert (alone["decision"], alone["reasons"]) == ("PAUSE", ["out_of_range"])
-    assert "outside of what the policy was trained on" in alone["message"]
-    told = ask(client, 2, canary_share=0.5)
-    assert (told["decision"], told["reasons"]) == ("CONTINUE", [])
-    assert shares(client, told) == [0.48, 0.5]
+    assert shares(client, ask(client, 2)) == [0.48, 0.52]
+    assert shares(client, ask(client, 2, canary_share=0.5)) == [0.48, 0.5]
+
+
+def test_more_requests_than_the_share_of_the_traffic_is_no_reason_to_wait(measured):
+    start, ask = measured
+    said = ask(start(0.48, 0.52), 2)
+    assert (said["decision"], said["reasons"]) == ("CONTINUE", [])
 
 
 def test_a_share_that_was_stated_stays_with_its_observation(measured):
