@@ -30,6 +30,7 @@ is None; `low` and `high` are the ends of its 95 % interval from resampling grou
 - `false_alarms`, `delay` and `by` (for each text column that is there): see `outcomes`.
 - `observations`: `n`, and the shares of them `out_of_range`, `silent` and with `few_requests`
   for its pauses; `untaught`, the features that the training split never had.
+- `vet`: see `vet`.
 - `worst`: see `worst`.
 - `warnings`: sentences on where the policy must not be trusted, see `trust`.
 """
@@ -49,6 +50,7 @@ from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.reliability import EndRisk, end_risk, reliability
 from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay, false_alarms
 from oumi_deploy.evaluation.report.trust import WITHOUT_PAUSES, what_speaks_against
+from oumi_deploy.evaluation.report.vet import vet_contents
 from oumi_deploy.evaluation.report.worst import worst_decisions
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.evaluation.seen_groups import of_seen_groups, without_digests
@@ -115,6 +117,7 @@ def report_contents(
         "delay": delay(scores),
         "by": {k: rows for k in BREAKDOWNS if (rows := breakdown(judged, scores, k))},
         "observations": _describe_observations(policy, evidence),
+        "vet": vet_contents(policy, judged),
         "worst": worst_decisions(policy, judged, evidence, answers, scores, n_worst),
     }
     return _plain({**contents, "warnings": what_speaks_against(contents)})

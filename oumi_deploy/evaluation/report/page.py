@@ -21,6 +21,7 @@ from typing import Any
 
 from oumi_deploy.evaluation.report import sections, tables
 from oumi_deploy.evaluation.report.summary import summary
+from oumi_deploy.evaluation.report.vet import vet_section
 
 _TITLE = "How a deployment policy does"
 
@@ -40,6 +41,7 @@ def render(contents: Mapping[str, Any]) -> str:
             )
             for column, rows in contents["by"].items()
         },
+        "Common sense": vet_section(contents["vet"]),
         "The worst decisions": sections.worst(contents["worst"]),
     }
     body = "".join(

@@ -17,6 +17,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from oumi_deploy.evaluation.report.vet import against
+
 FEW = 5
 """Releases of one label below which a breakdown says nothing."""
 
@@ -45,6 +47,7 @@ def what_speaks_against(contents: Mapping[str, Any]) -> list[str]:
         *_on_the_comparison(contents["comparison"]["rows"]),
         *(said for column, rows in contents["by"].items() for said in _on_parts(column, rows)),
         *_on_observations(contents["observations"]),
+        *against(contents["vet"]),
     ]
 
 
