@@ -32,7 +32,7 @@ from oumi_deploy.evaluation.guarding import fired, guard_codes, require_read
 from oumi_deploy.evaluation.reliability import EndRisk, reliability
 from oumi_deploy.evaluation.scoring import end_of_rollouts
 from oumi_deploy.evaluation.seen_groups import group_digests, of_seen_groups
-from oumi_deploy.policy.calibration import Calibration, belief_log_odds, check_alpha
+from oumi_deploy.policy.calibration import UNCALIBRATED, Calibration, belief_log_odds, check_alpha
 from oumi_deploy.policy.guardrails import Guardrails
 from oumi_deploy.policy.pauses import Evidence, PauseRules
 from oumi_deploy.policy.policy import FORMAT_VERSION, DeploymentPolicy
@@ -56,8 +56,9 @@ def calibrate(
 ) -> DeploymentPolicy:
     """Returns the policy with a calibration fitted on these episodes.
 
-    Each release counts once, half of it where its rollout ends and half spread over the
-    observations before. Unlabelled releases, and groups that the policy was trained on, are left
+    Each release counts once, half of it where its rollout ends and half spread over all of its
+    observations: were those after the end left out, what is caught early would be missing from all
+    later looks, and a first look that shows nothing would seem riskier than it is. Unlabelled releases, and groups that the policy was trained on, are left
     out. With both `alpha` and `max_doubt`, one half of the groups gives the risk and the other
     the bound, which would not hold for a rule that depends on the same releases.
 
@@ -86,9 +87,9 @@ def calibrate(
     _require_both(known, int(seen.sum()))
     for_risk, for_bound = _parts(known, alpha is not None and pauses.max_doubt is not None, seed)
 
-    seen_so_far = _look(policy, pauses, for_risk, guardrails)
-    intercept, slope = fit_line([seen_so_far.points])
-    calibration = Calibration(intercept, slope, pauses, guardrails=guardrails)
+    seen_so_far = _look(policy, for_risk, pauses, guardrails)
+    fitted = fit_map([seen_so_far.points])
+    calibration = replace(fitted, pauses=pauses, guardrails=guardrails)
     if alpha is not None:
         evidence = seen_so_far.evidence
         if for_bound is not for_risk:
@@ -101,7 +102,7 @@ def calibrate(
         **_counted(known),
         "n_left_out_as_trained_on": int(seen.sum()),
         **_figures(seen_so_far, policy.rewards, for_risk, seed),
-        **_on_guardrails(guardrails, pauses, seen_so_far, for_risk),
+        **_on_guardrails(guardrails, pauses, [seen_so_far], [for_risk]),
     }
     return replace(policy, calibration=replace(calibration, fitted_on=about))
 
@@ -148,7 +149,7 @@ class Points:
     Attributes:
         log_odds: Belief, see `belief_log_odds`, shape (n,).
         bad: Whether the release is bad, shape (n,).
-        weights: Shape (n,); those of a release sum to 1, and are 0 after its rollout's end.
+        weights: Shape (n,); those of a release sum to 1.
     """
 
     log_odds: np.ndarray
@@ -177,8 +178,8 @@ class _Look:
 
 def _look(
     policy: DeploymentPolicy,
-    pauses: PauseRules,
     episodes: Episodes,
+    pauses: PauseRules,
     guardrails: Guardrails | None = None,
 ) -> _Look:
     guardrails = Guardrails() if guardrails is None else guardrails
@@ -187,9 +188,8 @@ def _look(
     evidence = policy_evidence(policy, episodes)
     actions = policy_answers(policy, episodes, evidence=evidence).actions
     ends = end_of_rollouts(actions, episodes)
-    first, lengths = episodes.canary_offsets[:-1], episodes.canary_lengths
-    of = np.repeat(np.arange(len(episodes)), lengths)
-    weights = 0.5 * (np.arange(len(of)) <= ends[of]) / (ends - first + 1)[of]
+    of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
+    weights = 0.5 / episodes.canary_lengths[of]
     weights[ends] += 0.5
     odds = belief_log_odds(evidence.q_values, policy.rewards)
     return _Look(evidence, ends, Points(odds, episodes.labels[of], weights))
@@ -200,6 +200,7 @@ def cross_fit(
     episodes: Episodes,
     folds: np.ndarray,
     pauses: PauseRules,
+    guardrails: Guardrails | None = None,
     seed: int = 0,
 ) -> Calibration:
     """Returns a calibration from what policies say of the fold that each was not trained on.
@@ -213,23 +214,27 @@ def cross_fit(
         episodes: The episodes; unlabelled ones are left out.
         folds: Fold of each episode, int of shape (n_episodes,); no group is in two folds.
         pauses: When the policy holds its answer back.
+        guardrails: The team's own limits; none if None.
         seed: Seed of the intervals of the figures.
 
     Raises:
         DeployError: If risk does not rise with Q(ROLLBACK) on these.
     """
+    guardrails = Guardrails() if guardrails is None else guardrails
     known = episodes.labels != UNKNOWN
-    parts = [episodes.select((folds == fold) & known) for fold in np.unique(folds)]
-    judged = [(p, part) for p, part in zip(policies, parts, strict=True) if len(part)]
-    looks = [_look(policy, pauses, part) for policy, part in judged]
+    held_out = [episodes.select((folds == fold) & known) for fold in np.unique(folds)]
+    judged = [(p, part) for p, part in zip(policies, held_out, strict=True) if len(part)]
+    looks, parts = [_look(*one, pauses, guardrails) for one in judged], [e for _, e in judged]
     about = {
         "how": "cross-fitted",
-        "n_folds": len(parts),
+        "n_folds": len(held_out),
         "fingerprint": episodes.fingerprint(),
         **_counted(episodes.select(known)),
-        **_figures_of_folds(looks, [part for _, part in judged], policies[0].rewards, seed),
+        **_figures_of_folds(looks, parts, policies[0].rewards, seed),
+        **_on_guardrails(guardrails, pauses, looks, parts),
     }
-    return Calibration(*fit_line([look.points for look in looks]), pauses, fitted_on=about)
+    fitted = fit_map([look.points for look in looks])
+    return replace(fitted, pauses=pauses, fitted_on=about, guardrails=guardrails)
 
 
 def _figures_of_folds(
@@ -238,8 +243,8 @@ def _figures_of_folds(
     """Returns calibration error and Brier score where each fold's map is fitted on the others."""
     ends: list[EndRisk] = []
     for fold, (look, episodes) in enumerate(zip(looks, held_out, strict=True)):
-        line = _line_or_belief([other.points for other in looks if other is not look])
-        risk = Calibration(*line).risk(look.evidence.q_values[look.ends], rewards)
+        fitted = _map_or_belief([other.points for other in looks if other is not look])
+        risk = fitted.risk(look.evidence.q_values[look.ends], rewards)
         groups = episodes.group_codes() + sum(e.n_groups for e in held_out[:fold])
         ends.append(EndRisk(risk, episodes.labels == BAD, groups))
     risk, bad, groups = (
@@ -248,10 +253,10 @@ def _figures_of_folds(
     return _held_figures(EndRisk(risk, bad, groups), seed)
 
 
-def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
-    """Returns intercept and slope of the logistic map of belief onto risk.
+def fit_map(parts: Sequence[Points]) -> Calibration:
+    """Returns the map of belief onto risk, without anything else of a calibration.
 
-    They minimise the weighted log loss, held towards 0 and 1 as if by PRIOR releases.
+    It minimises the weighted log loss, held towards risk as believed as if by PRIOR releases.
 
     Raises:
         DeployError: If risk does not rise with belief.
@@ -259,22 +264,25 @@ def fit_line(parts: Sequence[Points]) -> tuple[float, float]:
     odds, bad, weights = (
         np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Points)
     )
+    # What grows by itself where the belief is low, and where it is high; they sum to the log odds.
+    inputs = np.stack([np.ones_like(odds), -np.logaddexp(0, -odds), np.logaddexp(0, odds)], axis=1)
+    as_believed = np.array([0.0, 1.0, 1.0])
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-        score = line[0] + line[1] * odds
-        slack = weights * (expit(score) - bad)
-        away = line - (0.0, 1.0)
+        score = inputs @ line
+        away = line - as_believed
         value = weights @ (np.logaddexp(0, score) - bad * score) + PRIOR / 2 * away @ away
-        return float(value), np.array([slack.sum(), slack @ odds]) + PRIOR * away
+        return float(value), (weights * (expit(score) - bad)) @ inputs + PRIOR * away
 
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, bounds=[(None, None), (_FLAT, None)])
-    intercept, slope = (float(x) for x in found.x)
-    if slope <= _FLAT:
+    bounds = [(None, None), (_FLAT, None), (_FLAT, None)]
+    found = minimize(loss, as_believed, jac=True, bounds=bounds)
+    intercept, low, high = (float(x) for x in found.x)
+    if max(low, high) <= _FLAT:
         raise DeployError(
             "these releases are no worse where the policy expects more of ROLLBACK: it knows "
             "nothing of them that a risk could be read from; train it on more or other releases"
         )
-    return intercept, slope
+    return Calibration(intercept, low, bend=high - low)
 
 
 def _figures(look: _Look, rewards: Rewards, episodes: Episodes, seed: int) -> dict[str, Any]:
@@ -284,16 +292,16 @@ def _figures(look: _Look, rewards: Rewards, episodes: Episodes, seed: int) -> di
     of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
     risk = np.empty(len(episodes))
     for others, held_out in folds.split(risk, groups=groups):
-        line = _line_or_belief([look.points.select(np.isin(of, others))])
-        risk[held_out] = Calibration(*line).risk(q_values[held_out], rewards)
+        fitted = _map_or_belief([look.points.select(np.isin(of, others))])
+        risk[held_out] = fitted.risk(q_values[held_out], rewards)
     return _held_figures(EndRisk(risk, episodes.labels == BAD, groups), seed)
 
 
-def _line_or_belief(parts: Sequence[Points]) -> tuple[float, float]:
+def _map_or_belief(parts: Sequence[Points]) -> Calibration:
     try:
-        return fit_line(parts)
+        return fit_map(parts)
     except DeployError:
-        return 0.0, 1.0
+        return UNCALIBRATED
 
 
 def _held_figures(ends: EndRisk, seed: int) -> dict[str, Any]:
@@ -302,15 +310,22 @@ def _held_figures(ends: EndRisk, seed: int) -> dict[str, Any]:
 
 
 def _on_guardrails(
-    guardrails: Guardrails, pauses: PauseRules, look: _Look, episodes: Episodes
+    guardrails: Guardrails,
+    pauses: PauseRules,
+    looks: Sequence[_Look],
+    parts: Sequence[Episodes],
 ) -> dict[str, Any]:
     """Returns on how many good and bad releases each guardrail fired; nothing without one."""
     if not guardrails.rails:
         return {}
-    codes = guard_codes(guardrails, episodes, look.evidence.requests < pauses.min_requests)
-    on = fired(codes, look.ends, episodes)
+    on = []
+    for look, episodes in zip(looks, parts, strict=True):
+        codes = guard_codes(guardrails, episodes, look.evidence.requests < pauses.min_requests)
+        on.append(fired(codes, look.ends, episodes))
+    is_on = np.concatenate(on)
+    labels = np.concatenate([episodes.labels for episodes in parts])
     counts = {
-        name: [int(found.sum()) for found in on[episodes.labels == label].T]
+        name: [int(found.sum()) for found in is_on[labels == label].T]
         for name, label in (("fired_on_good", GOOD), ("fired_on_bad", BAD))
     }
     return {"guardrails": {"names": list(guardrails.names), **counts}}

@@ -14,11 +14,12 @@
 
 """Learning with part of the state hidden.
 
-A network that always saw every metric has no idea what to do without one. Some decisions are
+A network, or trees, that always saw every metric has no idea what to do without one. Some decisions are
 therefore learnt from as a team would see them that does not measure some of the metrics, keeps
 no baseline, or has no old version beside the new one: the values are taken out and marked
 missing, as the encoder would have done. What is hidden, and for which decision, depends on seed
-and epoch alone.
+and epoch alone. Networks draw anew for every decision and epoch; trees, which see all decisions at
+once, for every release.
 """
 
 from dataclasses import dataclass
@@ -72,18 +73,49 @@ def hiding_for(encoder: StateEncoder, share: float, dropout: float, seed: int) -
         seed: Seed of the draw.
     """
     random = np.random.default_rng([seed, 3])
-    n_features = len(encoder.state)
-    gone = np.stack([_draw_hidden(encoder, random) for _ in range(N_PATTERNS)])
-    gone &= random.random((N_PATTERNS, 1)) < share
+    gone = _draw_patterns(encoder, share, random)
     dropped = random.random(gone.shape) < dropout
-    # Of a metric that is never there, all observations are missing, and none is unmatched.
-    known = gone & ~dropped & np.array([feature.kind in SHARES for feature in encoder.state])
-    shares = np.array([[float(feature.kind == "missing") for feature in encoder.state]])
-    values = np.where(known, encoder.standardise(shares)[0, :n_features], 0.0)
-    hidden = gone | dropped
+    known, hidden = gone & ~dropped & _are_shares(encoder), gone | dropped
+    shares = encoder.standardise(_shares_of_nothing(encoder)[None])[0, : len(encoder.state)]
+    values = np.where(known, shares, 0.0)
     keep = 1.0 - np.concatenate([hidden, hidden], axis=1)
     fill = np.concatenate([values, hidden & ~known], axis=1)
     return Hiding(*(torch.from_numpy(x.astype(np.float32)) for x in (keep, fill)))
+
+
+def hide_from_releases(
+    encoder: StateEncoder, features: np.ndarray, lengths: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """Returns states of which some releases hide a part, each the same part throughout.
+
+    Args:
+        encoder: The encoder of the state.
+        features: Shape (n_decisions, n_features), releases one after the other.
+        lengths: Decisions of each release, int of shape (n_releases,).
+        share: Share of releases as of a team that measures less, 0..1.
+        seed: Seed of the draw.
+    """
+    random = np.random.default_rng([seed, 3])
+    patterns = _draw_patterns(encoder, share, random)
+    drawn = random.integers(len(patterns), size=len(lengths))
+    gone = patterns[drawn].repeat(lengths, axis=0)
+    left = np.where(_are_shares(encoder), _shares_of_nothing(encoder), np.nan)
+    return np.where(gone, left, features)
+
+
+def _are_shares(encoder: StateEncoder) -> np.ndarray:
+    return np.array([feature.kind in SHARES for feature in encoder.state])
+
+
+def _shares_of_nothing(encoder: StateEncoder) -> np.ndarray:
+    """Returns the shares of a metric that is never there: all missing, and none unmatched."""
+    return np.array([float(feature.kind == "missing") for feature in encoder.state])
+
+
+def _draw_patterns(encoder: StateEncoder, share: float, random: np.random.Generator) -> np.ndarray:
+    """Draws what is hidden in each way of hiding, bool of shape (N_PATTERNS, n_features)."""
+    gone = np.stack([_draw_hidden(encoder, random) for _ in range(N_PATTERNS)])
+    return gone & (random.random((N_PATTERNS, 1)) < share)
 
 
 def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarray:
@@ -100,5 +132,9 @@ def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarr
 def _is_hidden(feature: Feature, gone: set[str], kinds: set[str], clocks: set[str]) -> bool:
     if feature.metric is None:
         return feature.kind in clocks
-    kind = "control" if feature.kind == "unmatched" else feature.kind.removesuffix("_mean")
+    kind = (
+        "control"
+        if feature.kind == "unmatched"
+        else feature.kind.removesuffix("_before").removesuffix("_mean")
+    )
     return feature.metric in gone or kind in kinds

@@ -19,7 +19,13 @@ ROLLBACK ends a rollout, so its Q-value is the reward to expect of ending it now
     Q(ROLLBACK) = p correct_rollback + (1 - p) unnecessary_rollback,
 
 and what the Q-function believes of the release follows by solving for p. A logistic map of its
-log odds, fitted on releases the policy was not trained on (Platt 1999), turns belief into risk.
+log odds z, fitted on releases the policy was not trained on, turns belief into risk:
+
+    log odds of risk = intercept + slope z + bend log(1 + exp(z))
+
+With slopes of their own where the belief is low and where it is high, what the policy stops at can
+be overconfident without making a first look, at which nothing is known yet, riskier than it is.
+That is Platt's map (1999) without the bend, and the beta calibration of Kull et al. (2017) with it.
 """
 
 from collections.abc import Mapping
@@ -45,13 +51,15 @@ class Calibration:
 
     Attributes:
         intercept: Of the logistic map.
-        slope: Of the logistic map, above 0.
+        slope: Of the logistic map where the belief is low, above 0.
         pauses: When the policy holds its answer back.
         alpha: Bound on the expected share of healthy releases rolled back, None without one.
         rollback_from: Risk below which a ROLLBACK of the policy is not let through, for alpha;
             above 1 where none is.
         guardrails: The team's own limits, beside the policy.
         fitted_on: What the calibration was fitted on, and its figures, free-form.
+        bend: What the slope gains, or loses, where the belief is high; slope and bend together are
+            above 0.
     """
 
     intercept: float
@@ -61,14 +69,17 @@ class Calibration:
     rollback_from: float = 0.0
     guardrails: Guardrails = field(default_factory=Guardrails)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
+    bend: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("intercept", "slope", "rollback_from"):
+        for name in ("intercept", "slope", "rollback_from", "bend"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not isfinite(value):
                 raise DeployError(f"calibration.{name}: {value!r} is not a finite number")
         if self.slope <= 0:
             raise DeployError(f"calibration.slope: {self.slope:g} is not above 0")
+        if self.slope + self.bend <= 0:
+            raise DeployError(f"calibration.bend: {self.bend:g} turns the risk round")
         check_alpha(self.alpha)
 
     def risk(self, q_values: np.ndarray, rewards: Rewards) -> np.ndarray:
@@ -77,7 +88,10 @@ class Calibration:
 
     def risk_of(self, q_rollback: Number, rewards: Rewards) -> Number:
         """Returns P(bad | seen so far) for one Q-value of ROLLBACK, or for an array of them."""
-        odds = self.intercept + self.slope * _log_odds(q_rollback, rewards)
+        belief = _log_odds(q_rollback, rewards)
+        odds = self.intercept + self.slope * belief
+        if self.bend:
+            odds = odds + self.bend * np.logaddexp(0.0, belief)
         risk = 0.5 * (1.0 + np.tanh(0.5 * odds))
         # A number of numpy's would slow down all that is reckoned with it.
         return risk if isinstance(q_rollback, np.ndarray) else float(risk)

@@ -82,7 +82,7 @@ class PauseRules:
     """Risk from which on the answer is ROLLBACK, though the Q-values would rather look again; 1
     turns it off."""
 
-    watch_limit: int = 3
+    watch_limit: int = 30
     """The PAUSE of this number running, where the risk is above the rewards' break-even, becomes
     ROLLBACK if that pays more than a person's time (`rewards.held`); else a person decides."""
 

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
-from oumi_deploy.problem.state import SHARES, Feature, metrics_of
+from oumi_deploy.problem.state import BEFORE, SHARES, Feature, metrics_of, telling_metrics
 
 _TO_BASELINE = ("baseline", "baseline_mean")
 _TO_CONTROL = ("control", "control_mean")
@@ -53,12 +52,11 @@ class Usable:
     def of(cls, state: Sequence[Feature], *, alone: bool = False) -> "Usable":
         """Returns how a state uses its metrics; with `alone` as if it used each by itself."""
         metrics = metrics_of(state)
-        columns = [
-            i
-            for i, m in enumerate(metrics)
-            if m not in ROLLOUT_COLUMNS and not m.startswith(CONTROL)
-        ] or list(range(len(metrics)))
-        kinds = [{f.kind for f in state if f.metric == metrics[i]} - {*SHARES} for i in columns]
+        telling = telling_metrics(metrics)
+        columns = [i for i, metric in enumerate(metrics) if metric in telling]
+        kinds = [
+            {f.kind for f in state if f.metric == metrics[i]} - {*BEFORE, *SHARES} for i in columns
+        ]
         differences = {*_TO_BASELINE, *_TO_CONTROL}
         return cls(
             tuple(columns),

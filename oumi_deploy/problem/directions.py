@@ -16,7 +16,8 @@
 
 A newest value that is worse moves every feature of its metric the same way, whatever came before:
 value, mean, maximum, least-squares slope (the newest time is the latest), and the differences to
-the baseline and to the old version all rise with it.
+the baseline and to the old version all rise with it. Histories of what came before the newest
+observation do not move: they have no sign.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ import numpy as np
 
 from oumi_deploy.episodes.schema import CONTROL
 from oumi_deploy.errors import DeployError, near_name
-from oumi_deploy.problem.state import SHARES, Feature, metrics_of
+from oumi_deploy.problem.state import BEFORE, SHARES, Feature, metrics_of
 
 HIGHER, LOWER, EITHER = "higher", "lower", "either"
 
@@ -86,12 +87,26 @@ def directions_of(state: Iterable[Feature], given: Mapping[str, str]) -> dict[st
 
 
 def signs_of(state: Sequence[Feature], directions: Mapping[str, str]) -> np.ndarray:
-    """Returns 1 where a higher feature is worse, -1 where a lower one is, 0 where neither.
+    """Returns the way that each feature moves when the newest value of its metric is worse.
 
-    Clocks, and shares of observations in which a metric is missing, have no order.
+    Clocks, shares of observations in which a metric is missing, and histories of what came before
+    do not move.
 
     Returns:
-        Int of shape (n_features,).
+        1 (up), -1 (down) or 0, int of shape (n_features,).
+    """
+    return np.array(
+        [
+            0 if f.kind in BEFORE else s
+            for f, s in zip(state, worse_side(state, directions), strict=True)
+        ]
+    )
+
+
+def worse_side(state: Sequence[Feature], directions: Mapping[str, str]) -> np.ndarray:
+    """Returns on which side the worse values of each feature lie: 1, -1, or 0 for neither.
+
+    As `signs_of`, but histories of what came before the newest observation have their metric's.
     """
     signs = {HIGHER: 1, LOWER: -1, EITHER: 0}
     return np.array(

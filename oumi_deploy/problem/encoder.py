@@ -21,19 +21,28 @@ from typing import Any
 
 import numpy as np
 
-from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
+from oumi_deploy.episodes.schema import CONTROL, NUMBER_COLUMNS, ROLLOUT_COLUMNS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.problem.arithmetic import Number
-from oumi_deploy.problem.directions import DIRECTIONS, directions_of, is_counted, signs_of
+from oumi_deploy.problem.directions import (
+    DIRECTIONS,
+    directions_of,
+    is_counted,
+    signs_of,
+    worse_side,
+)
 from oumi_deploy.problem.episode_columns import EpisodeColumns
 from oumi_deploy.problem.history import KINDS, Memory
-from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state
+from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state, telling_metrics
 
 LIMIT = 10.0
 """Bound on the standardised features, so that no outlier leaves the network's range."""
 
 _AT_ONCE = 65_536
 """States standardised at a time, so that intermediate results of millions need no memory."""
+
+_NEAR = 0.85
+"""Likeness of two names, 0..1, from which on one is taken for the other misspelt."""
 
 _EPISODES_AT_ONCE = 2_048
 """Episodes encoded side by side: enough for arrays to pay, and few enough to need little memory."""
@@ -75,10 +84,24 @@ class StateEncoder:
         """Names of the features that the training split never had a value of."""
         return tuple(n for n, x in zip(self.names, self.low, strict=True) if np.isnan(x))
 
+    def unreported(self, features: np.ndarray) -> list[str]:
+        """Returns the features that training had values of, and none of these states has.
+
+        Args:
+            features: Shape (n, n_features), NaN where missing.
+        """
+        absent = np.isnan(features).all(axis=0) & ~np.isnan(self.low)
+        return [name for name, is_absent in zip(self.names, absent, strict=True) if is_absent]
+
     @cached_property
     def signs(self) -> np.ndarray:
-        """1 where a higher feature is worse, -1 where a lower one is, 0 where neither is."""
+        """The way that each feature moves with a worse newest value, see `signs_of`."""
         return signs_of(self.state, self.directions or {})
+
+    @cached_property
+    def worse(self) -> np.ndarray:
+        """The side on which each feature's worse values lie, see `worse_side`."""
+        return worse_side(self.state, self.directions or {})
 
     @cached_property
     def _clip_range(self) -> tuple[np.ndarray, np.ndarray]:
@@ -113,9 +136,9 @@ class StateEncoder:
             features: Shape (n, n_features), NaN where missing; they stay missing.
         """
         counted = np.array([f.metric is not None and is_counted(f.metric) for f in self.state])
-        worst = np.where(self.signs > 0, np.minimum(features, self.center), features)
-        worst = np.where(self.signs < 0, np.maximum(features, self.center), worst)
-        neither = (self.signs == 0) & np.array([f.kind not in SHARES for f in self.state])
+        worst = np.where(self.worse > 0, np.minimum(features, self.center), features)
+        worst = np.where(self.worse < 0, np.maximum(features, self.center), worst)
+        neither = (self.worse == 0) & np.array([f.kind not in SHARES for f in self.state])
         worst = np.where(neither & ~np.isnan(features), self.center, worst)
         return np.where(counted, worst, features)
 
@@ -159,8 +182,8 @@ class StateEncoder:
         if self.directions is not None:
             bound &= np.array([f.metric not in ROLLOUT_COLUMNS for f in self.state])
         room = margin * (self.high - self.low)
-        low = np.where(bound & (self.signs <= 0), self.low - room, -np.inf)
-        return low, np.where(bound & (self.signs >= 0), self.high + room, np.inf)
+        low = np.where(bound & (self.worse <= 0), self.low - room, -np.inf)
+        return low, np.where(bound & (self.worse >= 0), self.high + room, np.inf)
 
     def widened(self, features: np.ndarray) -> "StateEncoder":
         """Returns the encoder with a range that holds these features too.
@@ -258,8 +281,8 @@ def fit_encoder(
         directions: Which values of single metrics are worse, where that is not their default.
 
     Raises:
-        DeployError: If the state is not one, names a metric that the episodes lack, or lacks a
-            metric that a direction is given for.
+        DeployError: If the state is not one, lacks a metric that a direction is given for, or
+            cannot be made from the episodes.
     """
     state = parse_state(names)
     given = directions_of(state, directions or {})
@@ -280,16 +303,54 @@ def fit_encoder(
 
 
 def require_columns(state: Sequence[Feature], episodes: EpisodeColumns) -> None:
-    """Raises DeployError if the episodes lack a column that the state is made from."""
-    for metric in metrics_of(state):
+    """Raises DeployError if a state cannot be made from the episodes.
+
+    A column that they lack is missing throughout, as a team may measure less. Without any column
+    that tells how a release fares, nothing is left to decide by.
+    """
+    metrics = metrics_of(state)
+    for metric in metrics:
         if metric in episodes.texts:
             raise DeployError(f"state: {metric} is text; only numeric columns can be state")
-        if metric not in episodes.numbers:
-            has = ", ".join(sorted(episodes.numbers))
+    telling = telling_metrics(metrics)
+    if not any(metric in episodes.numbers for metric in telling):
+        raise DeployError(
+            f"state: the episodes have no column {' or '.join(telling)}; they have "
+            f"{_columns_of(episodes)}. Add one to the data, or train without it"
+        )
+
+
+def require_lessons(encoder: StateEncoder, episodes: EpisodeColumns) -> None:
+    """Raises DeployError if a state is not what one can mean to learn from the training split.
+
+    Either none of its features that tell how a release fares has a value, or the episodes lack a
+    column and have one of nearly its name. What the format names, and what the state has anyway,
+    is no misspelling.
+    """
+    # Imported here: what decides need not wait for it.
+    from difflib import get_close_matches
+
+    others = [name for name in episodes.numbers if name not in encoder.metrics]
+    for metric in encoder.metrics:
+        if metric in episodes.numbers or metric.removeprefix(CONTROL) in NUMBER_COLUMNS:
+            continue
+        near = get_close_matches(metric, others, n=1, cutoff=_NEAR)
+        if near:
             raise DeployError(
-                f"state: the episodes have no column {metric}; they have {has}. Add the column "
-                "to the data (and to `metrics` of an Oumi dataset), or train without it"
+                f"state: the episodes have no column {metric}: did you mean {near[0]}? They have "
+                f"{_columns_of(episodes)}"
             )
+    telling = telling_metrics(encoder.metrics)
+    names = [f.name for f in encoder.state if f.metric in telling and f.kind not in SHARES]
+    if names and set(names) <= set(encoder.untaught):
+        raise DeployError(
+            f"state: the episodes have no value of {', '.join(names)}, so there is nothing to "
+            f"learn from; they have {_columns_of(episodes)}. Name features that these columns make"
+        )
+
+
+def _columns_of(episodes: EpisodeColumns) -> str:
+    return ", ".join(sorted(episodes.numbers)) or "no numeric column"
 
 
 def encode_episodes(state: Sequence[Feature], episodes: EpisodeColumns) -> np.ndarray:

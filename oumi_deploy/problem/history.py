@@ -177,6 +177,16 @@ def _slope(memory: Memory) -> Number:
     return choose(spread > 1e-9, ratio(joint, spread), nan)
 
 
+def _mean_before(memory: Memory) -> Number:
+    known = memory.value == memory.value
+    return ratio(memory.total - choose(known, memory.value, 0.0), memory.known_count - 1.0 * known)
+
+
+def _control_mean_before(memory: Memory) -> Number:
+    paired = memory.gap == memory.gap
+    return ratio(memory.gap_sum - choose(paired, memory.gap, 0.0), memory.gap_count - 1.0 * paired)
+
+
 KINDS: dict[str, Callable[[Memory], Number]] = {
     "value": lambda memory: memory.value,
     "mean": _mean,
@@ -186,6 +196,9 @@ KINDS: dict[str, Callable[[Memory], Number]] = {
     "baseline_mean": lambda memory: _mean(memory) - _baseline(memory),
     "control": lambda memory: memory.gap,
     "control_mean": lambda memory: ratio(memory.gap_sum, memory.gap_count),
+    "mean_before": _mean_before,
+    "baseline_mean_before": lambda memory: _mean_before(memory) - _baseline(memory),
+    "control_mean_before": _control_mean_before,
     "missing": lambda memory: 1.0 - memory.known_count / memory.n_canary,
     "unmatched": lambda memory: memory.unmatched_count / memory.n_canary,
     "steps": lambda memory: memory.n_canary - 1.0,

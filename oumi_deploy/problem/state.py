@@ -21,7 +21,7 @@ done so far (`error_rate.max`), or the time (`steps`). All look only back.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from oumi_deploy.episodes.schema import CONTROL, NEVER_STATE
+from oumi_deploy.episodes.schema import CONTROL, NEVER_STATE, ROLLOUT_COLUMNS
 from oumi_deploy.errors import DeployError
 
 HISTORY = {
@@ -33,11 +33,20 @@ HISTORY = {
     "baseline_mean": "mean so far minus the mean over the episode's own baseline rows",
     "control": "current value minus the old version's value at the same time",
     "control_mean": "mean so far of the value minus the old version's value at the same time",
+    "mean_before": "mean over the canary observations before the newest",
+    "baseline_mean_before": "mean before the newest minus the mean over the episode's own baseline "
+    "rows",
+    "control_mean_before": "mean before the newest of the value minus the old version's value at "
+    "the same time",
     "missing": "share of the canary observations so far in which the metric is missing",
     "unmatched": "share of the canary observations so far in which the metric is missing though "
     "the old version has a value",
 }
 """History features of a metric, by suffix."""
+
+BEFORE = ("mean_before", "baseline_mean_before", "control_mean_before")
+"""Histories that the newest observation has no part in. They may speak for a release or against it:
+a level that was always high is usual, one that was low until now is not."""
 
 SHARES = ("missing", "unmatched")
 """Histories that count observations: they always have a value, and are no value of the metric."""
@@ -114,3 +123,13 @@ def _parse_feature(name: str) -> Feature:
 def metrics_of(features: Iterable[Feature]) -> tuple[str, ...]:
     """Returns the metrics that a state is made from, each once, in order."""
     return tuple(dict.fromkeys(f.metric for f in features if f.metric is not None))
+
+
+def telling_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
+    """Returns the metrics that tell how the new version fares: all, if there are no others.
+
+    The others tell of the traffic, or are the old version's own.
+    """
+    metrics = tuple(metrics)
+    telling = tuple(m for m in metrics if m not in ROLLOUT_COLUMNS and not m.startswith(CONTROL))
+    return telling or metrics

@@ -90,9 +90,8 @@ class Trees:
         np.fmin(features, np.inf, out=both[:, :n_features])
         np.fmax(features, -np.inf, out=both[:, n_features:])
         goes_right = both.take(quick.at, axis=1) > quick.threshold
-        ruled_out = np.bitwise_or.reduce(
-            (goes_right * quick.rules_out).reshape(n, -1, len(self)), axis=1
-        )
+        shape = n, len(quick.at) // len(self), len(self)
+        ruled_out = np.bitwise_or.reduce((goes_right * quick.rules_out).reshape(shape), axis=1)
         lowest = ~ruled_out & (ruled_out + quick.one)
         # The exponent of a power of two, which stands above the 52 bits of its fraction.
         bit = lowest.astype(np.float64).view(np.int64) >> 52
