@@ -31,14 +31,16 @@ from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
 
 COLUMNS = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "mean_reward": "reward",
-    "mean_reward_with_delay": "with delay",
-    "median_delay_minutes": "minutes",
+    "precision": ("precision", ".3g"),
+    "recall": ("recall", ".3g"),
+    "f1": ("F1", ".3g"),
+    "mean_reward": ("reward", ".3g"),
+    "mean_reward_with_delay": ("with delay", ".3g"),
+    "mean_reward_with_delay_of_decided": ("of decided ones", ".3g"),
+    "share_held": ("held", ".1%"),
+    "median_delay_minutes": ("minutes", ".3g"),
 }
-"""Figures of the table to read, with their headings."""
+"""Figures of the table to read, with their headings and how they are told."""
 
 
 def held_out_baselines(
@@ -99,7 +101,8 @@ def compare(
 
     Returns:
         `rows`, each with `name`, `online` (whether it can be asked during the rollout), `metrics`
-        and `gains` (of the first policy over it; None for itself); and `notes`, what is left out.
+        and `gains` (of the first policy over it; None for itself); `notes`, what is left out; and
+        `held_reward`, what a release pays that is held for a person.
 
     Raises:
         DeployError: If no episode is labelled.
@@ -128,21 +131,33 @@ def compare(
         }
         for name, earned in scores.items()
     ]
-    return {"rows": rows, "notes": notes}
+    return {"rows": rows, "notes": notes, "held_reward": rewards.held}
 
 
 def as_text(table: Mapping[str, Any]) -> str:
     """Renders a comparison as aligned columns, intervals in brackets."""
-    lines = [["", *COLUMNS.values(), "gain in reward with delay"]]
+    heads = [heading for heading, _ in COLUMNS.values()]
+    lines = [["", *heads, "gain in reward with delay"]]
     for row in table["rows"]:
         gain = row["gains"] and row["gains"]["mean_reward_with_delay"]
-        cells = [told(row["metrics"][name]) for name in COLUMNS]
+        cells = [told(row["metrics"][name], tell) for name, (_, tell) in COLUMNS.items()]
         lines.append([_called(row), *cells, told(gain) if gain else ""])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
     marks = any(not row["online"] for row in table["rows"])
     notes = [*(["* decides in hindsight"] if marks else []), *table["notes"]]
+    if any(row["metrics"]["share_held"]["value"] for row in table["rows"]):
+        notes.append(about_held(table["held_reward"]))
     return "\n".join(line.rstrip() for line in [*text, *notes])
+
+
+def about_held(reward: float) -> str:
+    """Says how a release counts that is held for a person to decide, by what it pays."""
+    return (
+        "held: a person must decide. Precision, recall and F1 are of the releases that were "
+        f"decided; rewards pay a held one {reward:g} (`rewards.held`), besides what waiting cost, "
+        "and leave it out under `of decided ones`."
+    )
 
 
 def as_rows(table: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -230,6 +230,7 @@ def count_episodes(scores: Scores, episodes: Episodes) -> dict[str, int]:
         "n_groups": episodes.n_groups,
         "n_good": int((episodes.labels == GOOD).sum()),
         "n_bad": int((episodes.labels == BAD).sum()),
+        "n_held": int(scores.held.sum()),
         "n_unlabelled": scores.n_unlabelled,
         "n_censored": scores.n_censored,
     }

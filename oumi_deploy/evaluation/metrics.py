@@ -136,20 +136,36 @@ def paired_gains(
     """Returns how much more `one` earns than `other` on the episodes that both have a score for.
 
     Releases differ more than policies do, so the difference is taken release by release before
-    groups are resampled.
+    groups are resampled. `mean_reward_with_delay_of_decided` is that of the releases that `one`
+    decides, whatever `other` does on them.
     """
     shared, mine, others = np.intersect1d(one.episode, other.episode, return_indices=True)
-    _, groups = np.unique(episodes.group_codes()[shared], return_inverse=True)
-    n_groups = int(groups.max(initial=-1)) + 1
-    gains = {}
-    for name in ("reward", "reward_with_delay"):
-        gain = getattr(one, name)[mine] - getattr(other, name)[others]
-        sums = np.stack([np.bincount(groups, gain), np.bincount(groups)], axis=1).astype(float)
-        drawn = _resampled(drawn_sets(n_groups, seed), sums)
-        gains[f"mean_{name}"] = make_metric(
-            float(gain.mean()), drawn[:, 0] / drawn[:, 1], "nothing was scored", n_groups
+    groups = episodes.group_codes()[shared]
+    all_of_them, decided = np.ones(len(shared), dtype=bool), ~one.held[mine]
+    return {
+        f"mean_{name}": _mean_of(
+            (getattr(one, column)[mine] - getattr(other, column)[others])[which],
+            groups[which],
+            seed,
         )
-    return gains
+        for name, column, which in (
+            ("reward", "reward", all_of_them),
+            ("reward_with_delay", "reward_with_delay", all_of_them),
+            ("reward_with_delay_of_decided", "reward_with_delay", decided),
+        )
+    }
+
+
+def _mean_of(values: np.ndarray, groups: np.ndarray, seed: int) -> Metric:
+    """Returns the mean of values of shape (n,), with the interval of what drawn groups give."""
+    if not len(values):
+        return make_metric(np.nan, np.empty(0), "nothing was decided", 0)
+    _, groups = np.unique(groups, return_inverse=True)
+    n_groups = int(groups.max()) + 1
+    sums = np.stack([np.bincount(groups, values), np.bincount(groups)], axis=1).astype(float)
+    drawn = _resampled(drawn_sets(n_groups, seed), sums)
+    sampled = drawn[:, 0] / drawn[:, 1]
+    return make_metric(float(values.mean()), sampled, "nothing was scored", n_groups)
 
 
 def point_figures(scores: Scores) -> dict[str, float]:

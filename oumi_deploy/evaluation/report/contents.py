@@ -17,19 +17,25 @@
 Numbers are finite or None. A figure is `{"value", "low", "high"}`, with a `note` where one of them
 is None; `low` and `high` are the ends of its 95 % interval from resampling groups.
 
-- `policy`: `kind` of its Q-function, `form`, `state`, `rewards`, `discount`, `training_data`, and
-  `calibration` as in the policy file, None if it is not calibrated.
-- `judged_on`: `n_episodes`, `n_groups`, `n_good`, `n_bad`, `n_unlabelled` and `n_censored` of what
-  was judged; `n_in_file`; `n_trained_on` of these, of groups that the policy was trained on;
-  `all_seen`, whether all are; `knows_groups`, whether the policy file tells;
+- `policy`: `version` of its file, `kind` of its Q-function, `form`, `state`, `rewards`, `discount`,
+  `training_data`, and `calibration` as in the policy file, None if it is not calibrated.
+- `judged_on`: `n_episodes`, `n_groups`, `n_good`, `n_bad`, `n_held`, `n_unlabelled` and
+  `n_censored` of what was judged; `n_in_file`; `n_trained_on` of these, of groups that the policy
+  was trained on; `all_seen`, whether all are; `knows_groups`, whether the policy file tells;
   `calibrated_on_them`, whether it was calibrated on this file.
-- `comparison`: `rows` and `notes` of `compare`; the first row is the policy, and where it can pause
-  and baselines were asked for, the second is what its Q-values alone would have done.
+- `comparison`: `rows`, `notes` and `held_reward` of `compare`; the first row is the policy, and
+  where it can pause and baselines were asked for, the second is what its Q-values alone would have
+  done: ROLLBACK where that is worth more, else CONTINUE.
 - `reliability`: what `reliability` returns, and `histogram` with the `edges` of its bins and the
-  `good` and `bad` releases in them; None if the policy is not calibrated.
+  `good` and `bad` releases in them; None if the policy states no risk.
+- `coverage`: see `risk_coverage`; None likewise.
+- `watches`: of the `n_scored` releases, the `n_share_rose` in which the recording raised the share
+  of traffic during a watch, or after it began.
 - `false_alarms`, `delay` and `by` (for each text column that is there): see `outcomes`.
 - `observations`: `n`, and the shares of them `out_of_range`, `silent` and with `few_requests`
-  for its pauses; `untaught`, the features that the training split never had.
+  for its pauses; `untaught`, the features that the training split never had; `unreported`, those
+  that it had and these episodes never have.
+- `guardrails`: see `guardrails`; None where the policy has none.
 - `vet`: see `vet`.
 - `worst`: see `worst`.
 - `warnings`: sentences on where the policy must not be trusted, see `trust`.
@@ -48,15 +54,20 @@ from oumi_deploy.evaluation.evaluate import count_episodes, policy_answers, poli
 from oumi_deploy.evaluation.folds import assign_folds
 from oumi_deploy.evaluation.metrics import summarise
 from oumi_deploy.evaluation.reliability import EndRisk, end_risk, reliability
+from oumi_deploy.evaluation.report.guardrails import guardrail_contents
 from oumi_deploy.evaluation.report.outcomes import BREAKDOWNS, breakdown, delay, false_alarms
 from oumi_deploy.evaluation.report.trust import WITHOUT_PAUSES, what_speaks_against
 from oumi_deploy.evaluation.report.vet import vet_contents
 from oumi_deploy.evaluation.report.worst import worst_decisions
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.evaluation.seen_groups import of_seen_groups, without_digests
+from oumi_deploy.evaluation.selective import risk_coverage
 from oumi_deploy.policy.answers import Answers
+from oumi_deploy.policy.attribution import says_risk
 from oumi_deploy.policy.pauses import Evidence
 from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.problem.encoder import encode_episodes
+from oumi_deploy.problem.rewards import Action
 
 _RISK_BINS = 20
 
@@ -91,7 +102,8 @@ def report_contents(
     seen = of_seen_groups(policy.training_data, episodes)
     judged = episodes if seen.all() else episodes.select(~seen)
     _require_labels(judged, int(seen.sum()))
-    evidence = policy_evidence(policy, judged)
+    features = encode_episodes(policy.encoder.state, judged)
+    evidence = policy_evidence(policy, judged, features=features)
     answers = policy_answers(policy, judged, evidence=evidence)
     scores = score(judged, answers.actions, policy.rewards, answers=answers)
     if not len(scores.bad):
@@ -113,10 +125,15 @@ def report_contents(
             policy, judged, evidence, answers, n_folds if baselines else None, seed
         ),
         "reliability": _reliability(policy, judged, answers, scores, seed),
+        "coverage": risk_coverage(scores, judged, answers.risk, policy.rewards, seed)
+        if says_risk(policy)
+        else None,
+        "watches": {"n_scored": len(scores.bad), "n_share_rose": scores.share_rose.sum()},
         "false_alarms": false_alarms(policy, judged, scores, seed),
         "delay": delay(scores),
         "by": {k: rows for k in BREAKDOWNS if (rows := breakdown(judged, scores, k))},
-        "observations": _describe_observations(policy, evidence),
+        "observations": _describe_observations(policy, evidence, features),
+        "guardrails": guardrail_contents(policy, judged, evidence, scores, seed),
         "vet": vet_contents(policy, judged),
         "worst": worst_decisions(policy, judged, evidence, answers, scores, n_worst),
     }
@@ -144,18 +161,19 @@ def _compare(
         scores = score(episodes, answers.actions, policy.rewards, answers=answers)
         metrics = summarise(scores, episodes, seed)
         alone = {"name": "policy", "online": True, "metrics": metrics, "gains": None}
-        return {"rows": [alone], "notes": ["Baselines were not asked for."]}
+        notes = ["Baselines were not asked for."]
+        return {"rows": [alone], "notes": notes, "held_reward": policy.rewards.held}
     state = policy.encoder.names
     try:
         folds = assign_folds(episodes.group_codes(), n_folds, seed)
         fitted = held_out_baselines(episodes, folds, policy.rewards, state, seed)
     except DeployError as error:
         raise DeployError(f"{error}; --no-baselines reports on the policy alone") from error
-    ours = {"policy": answers}
-    if policy.calibration is not None:
-        bare = replace(policy, calibration=None)
-        ours[WITHOUT_PAUSES] = policy_answers(bare, episodes, evidence=evidence)
-    return compare(episodes, ours, fitted, policy.rewards, state, seed)
+    if says_risk(policy):
+        q_continue, q_rollback = evidence.by_action
+        alone = np.where(q_rollback > q_continue, Action.ROLLBACK, Action.CONTINUE)
+        fitted = {WITHOUT_PAUSES: alone, **fitted}
+    return compare(episodes, {"policy": answers}, fitted, policy.rewards, state, seed)
 
 
 def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
@@ -163,6 +181,7 @@ def _describe_policy(policy: DeploymentPolicy) -> dict[str, Any]:
     if calibration is not None:
         calibration = replace(calibration, fitted_on=without_digests(calibration.fitted_on))
     return {
+        "version": policy.version,
         "kind": policy.q_function.as_dict()["kind"],
         "form": policy.form,
         "state": list(policy.encoder.names),
@@ -184,7 +203,7 @@ def _is_calibrated_on(policy: DeploymentPolicy, episodes: Episodes) -> bool:
 def _reliability(
     policy: DeploymentPolicy, episodes: Episodes, answers: Answers, scores: Scores, seed: int
 ) -> dict[str, Any] | None:
-    if policy.calibration is None:
+    if not says_risk(policy):
         return None
     ends = end_risk(scores, episodes, answers.risk)
     return {**reliability(ends, seed), "histogram": _histogram(ends)}
@@ -196,15 +215,17 @@ def _histogram(ends: EndRisk) -> dict[str, np.ndarray]:
     return {"edges": edges, "good": good, "bad": bad}
 
 
-def _describe_observations(policy: DeploymentPolicy, evidence: Evidence) -> dict[str, Any]:
-    calibration, encoder = policy.calibration, policy.encoder
-    least = 0.0 if calibration is None else calibration.pauses.min_requests
+def _describe_observations(
+    policy: DeploymentPolicy, evidence: Evidence, features: np.ndarray
+) -> dict[str, Any]:
+    encoder, least = policy.encoder, policy.least_requests if says_risk(policy) else 0.0
     return {
         "n": len(evidence.q_values),
         "out_of_range": evidence.is_outside.mean(),
         "silent": evidence.is_silent.mean(),
         "few_requests": (evidence.requests < least).mean(),
         "untaught": list(encoder.untaught),
+        "unreported": encoder.unreported(features),
     }
 
 

@@ -23,6 +23,8 @@ from oumi_deploy.evaluation.report.charts import Point, chart
 
 _BARS = 15
 
+_ENDS = {"ROLLBACK": "rolled back", "PAUSE": "held for a person", "CONTINUE": "the end"}
+
 
 def reliability_diagram(held: Mapping[str, Any]) -> str:
     """Draws stated risk against what came of it."""
@@ -68,6 +70,28 @@ def risk_histogram(histogram: Mapping[str, Any]) -> str:
     )
 
 
+def risk_coverage(told_of: Mapping[str, Any]) -> str:
+    """Draws the share of wrong decisions against the share that is decided."""
+    curve, own = told_of["curve"], told_of["own"]
+    dots = [
+        ("first", c["share"], c["error"], _or(c["low"], c["error"]), _or(c["high"], c["error"]))
+        for c in curve
+    ]
+    highest = max(most for *_, most in dots)
+    if own["error"] is not None:
+        dots.append(("pause", own["share"], own["error"], own["error"], own["error"]))
+    return chart(
+        "Share of wrong decisions, by the share of releases that is decided",
+        "share of releases decided, the surest first",
+        "share of these decided wrongly",
+        x_range=(0, 1),
+        y_range=(0, max(highest, 0.01)),
+        lines=[("first", [(c["share"], c["error"]) for c in curve])],
+        dots=dots,
+        height=270,
+    )
+
+
 def caught_within(delay: Mapping[str, Any]) -> str:
     """Draws the share of bad releases rolled back within each delay."""
     points, share = [(0.0, 0.0)], 0.0
@@ -106,7 +130,7 @@ def timelines(case: Mapping[str, Any]) -> list[str]:
     end = times[n_baseline + case["at"]]
     shared = {
         "x_range": (times[0], times[-1]),
-        "marks": [(end, "rolled back" if case["decision"] == "ROLLBACK" else "the end")],
+        "marks": [(end, _ENDS[case["decision"]])],
         "shaded_until": (times[n_baseline - 1] + times[n_baseline]) / 2 if n_baseline else None,
         "height": 168,
     }

@@ -38,10 +38,10 @@ def false_alarms(
     """Returns how many healthy releases are rolled back, beside the bound.
 
     Returns:
-        `alpha` of the policy, or None; `n_groups` with healthy releases; `share` rolled back, as
-        mean over groups (what alpha bounds) and `share_of_releases`, each with the part that ended
-        `by_fallback` of a pause; `supported`, for each of ALPHAS the `n_groups` that it needs and
-        whether these are `enough`.
+        `alpha` of the policy, or None; `n_groups` with healthy releases; `share` rolled back of
+        all of them, those held included, as mean over groups (what alpha bounds) and
+        `share_of_releases`, each with the part that ended `by_fallback` of a pause; `supported`,
+        for each of ALPHAS the `n_groups` that it needs and whether these are `enough`.
     """
     good = ~scores.bad
     _, groups = np.unique(episodes.group_codes()[scores.episode][good], return_inverse=True)
@@ -87,7 +87,8 @@ def delay(scores: Scores) -> dict[str, Any]:
     Returns:
         `unit`, minutes where all of them have timestamps, else steps; the `delays` that occur,
         rising, with `n` releases each and the `share` of all bad releases rolled back by then;
-        `n_bad` releases and `n_caught` of them; their `median` delay.
+        `n_bad` releases, `n_caught` of them and `n_held` of them; the `median` delay of those
+        caught.
     """
     caught = scores.bad & scores.rolled_back
     is_timed = bool(caught.any()) and not np.isnan(scores.delay_minutes[caught]).any()
@@ -101,6 +102,7 @@ def delay(scores: Scores) -> dict[str, Any]:
         "share": np.cumsum(n) / max(n_bad, 1),
         "n_bad": n_bad,
         "n_caught": len(delays),
+        "n_held": int((scores.bad & scores.held).sum()),
         "median": np.median(delays) if len(delays) else None,
     }
 
@@ -114,7 +116,8 @@ def breakdown(episodes: Episodes, scores: Scores, column: str) -> list[dict[str,
 
     Returns:
         One entry a word: its `name` (None where the column is empty), `n` scored releases; `n_bad`
-        and how many were `caught`; `n_good` and how many were `disturbed`, that is rolled back;
+        and how many were `caught` and `bad_held`; `n_good` and how many were `disturbed`, that is
+        rolled back, and `good_held`;
         `median_delay` of those caught, in the unit of `delay`; `mean_reward` and
         `mean_reward_with_delay`. Nothing where the column is not there or empty throughout.
     """
@@ -138,15 +141,17 @@ def breakdown(episodes: Episodes, scores: Scores, column: str) -> list[dict[str,
 def _describe_part(
     name: str | None, part: np.ndarray, scores: Scores, is_timed: bool
 ) -> dict[str, Any]:
-    bad, back = scores.bad[part], scores.rolled_back[part]
+    bad, back, held = scores.bad[part], scores.rolled_back[part], scores.held[part]
     delays = _delays(scores, part[bad & back], is_timed)
     return {
         "name": name,
         "n": len(part),
         "n_bad": int(bad.sum()),
         "caught": int((bad & back).sum()),
+        "bad_held": int((bad & held).sum()),
         "n_good": int((~bad).sum()),
         "disturbed": int((~bad & back).sum()),
+        "good_held": int((~bad & held).sum()),
         "median_delay": np.median(delays) if len(delays) else None,
         "mean_reward": scores.reward[part].mean(),
         "mean_reward_with_delay": scores.reward_with_delay[part].mean(),

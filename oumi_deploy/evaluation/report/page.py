@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.evaluation.report import sections, tables
+from oumi_deploy.evaluation.report.guardrails import guardrails
 from oumi_deploy.evaluation.report.summary import summary
 from oumi_deploy.evaluation.report.vet import vet_section
 
@@ -31,10 +32,24 @@ def render(contents: Mapping[str, Any]) -> str:
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     parts = {
         "Where it must not be trusted": sections.warnings(contents["warnings"]),
-        "Beside what teams use today": tables.comparison(contents["comparison"]),
-        "Does its risk hold?": sections.reliability(contents["reliability"]),
+        "Beside what teams use today": tables.comparison(
+            contents["comparison"], contents["watches"]
+        ),
+        "Does its risk hold?": sections.reliability(
+            contents["reliability"], contents["policy"]["calibration"] is not None
+        ),
+        **(
+            {"What holding the doubtful ones buys": sections.coverage(contents["coverage"])}
+            if contents["coverage"]
+            else {}
+        ),
         "False alarms": tables.false_alarms(contents["false_alarms"]),
         "How fast": sections.delay(contents["delay"]),
+        **(
+            {"Guardrails: how often each fired, and was right": guardrails(contents["guardrails"])}
+            if contents["guardrails"]
+            else {}
+        ),
         **{
             f"Results by {column.replace('_', ' ')}": tables.breakdown(
                 rows, contents["delay"]["unit"]

@@ -24,6 +24,7 @@ from oumi_deploy.evaluation.report.html_pieces import charts, figure, paragraph,
 _KINDS = {
     "missed": "bad, and never rolled back",
     "needless": "good, and rolled back",
+    "held": "held for a person to decide",
     "late": "bad, and rolled back late",
 }
 
@@ -35,14 +36,18 @@ def warnings(said: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in said)}</ul>"
 
 
-def reliability(held: Mapping[str, Any] | None) -> str:
-    """Shows stated risk against what came of it."""
-    if held is None:
-        return (
-            "<p>The policy is not calibrated, so it states no risk. Bring releases of groups that "
-            "it was not trained on, and run</p><p><code>oumi-deploy calibrate --policy POLICY "
-            "--episodes HELD_OUT --out CALIBRATED</code></p>"
+def reliability(held: Mapping[str, Any] | None, is_calibrated: bool) -> str:
+    """Shows stated risk against what came of it, of releases that were held as well."""
+    advice = ""
+    if not is_calibrated:
+        what = "it states no risk" if held is None else "its risk is what its Q-values imply"
+        advice = (
+            f"<p>The policy is not calibrated, so {what}. Bring releases of groups that it was not "
+            "trained on, and run</p><p><code>oumi-deploy calibrate --policy POLICY --episodes "
+            "HELD_OUT --out CALIBRATED</code></p>"
         )
+    if held is None:
+        return advice
     drawn = charts(
         [
             figure(
@@ -57,10 +62,31 @@ def reliability(held: Mapping[str, Any] | None) -> str:
             ),
         ]
     )
-    return drawn + paragraph(
+    errors = paragraph(
         f"Calibration error {told(held['calibration_error'], '.3f')}, the mean distance of the "
         f"dots from the line; Brier score {told(held['brier'], '.3f')}, the mean squared error of "
         "the risk. Both are 0 at best."
+    )
+    return advice + drawn + errors
+
+
+def coverage(told_of: Mapping[str, Any]) -> str:
+    """Shows how wrong decisions are, if the most doubtful releases are held for a person."""
+    own = told_of["own"]
+    where = f"The policy decides {own['share']:.1%} of these releases"
+    where += "." if own["error"] is None else f", and {own['error']:.1%} of them wrongly."
+    return charts(
+        [
+            figure(
+                drawings.risk_coverage(told_of),
+                "The risk-coverage curve (Geifman and El-Yaniv 2017): if only so many of the "
+                "surest decisions were taken, and the others left to a person, so many of those "
+                "taken would be wrong; with 95 % intervals. The open dot is the policy as it is.",
+            )
+        ]
+    ) + paragraph(
+        f"{where} Doubt is the stated probability that the decision is wrong. The lower the curve "
+        "starts and the later it rises, the better the policy knows what to leave to a person."
     )
 
 
@@ -71,7 +97,9 @@ def delay(told_of: Mapping[str, Any]) -> str:
     unit = told_of["unit"]
     return paragraph(
         f"{told_of['n_caught']:,} of {told_of['n_bad']:,} bad releases were rolled back, half of "
-        f"these within {told_of['median']:.3g} {unit}."
+        f"these within {told_of['median']:.3g} {unit}"
+        + f"; {told_of['n_held']:,} were held for a person" * bool(told_of["n_held"])
+        + "."
     ) + charts(
         [
             figure(
@@ -92,10 +120,10 @@ def worst(cases: Sequence[Mapping[str, Any]]) -> str:
     if not cases:
         return paragraph("None: every decision was the better one, at once.")
     legend = (
-        "Bad releases that stayed come first, then good ones that were rolled back, then the "
-        "slowest rollbacks. The line is the new version, dashed the old one at the same time, "
-        "shaded what came before the canary; dots in the first chart are where it said PAUSE, and "
-        "the dotted line is where its rollout ended."
+        "Bad releases that stayed come first, then good ones that were rolled back, then releases "
+        "held for a person, then the slowest rollbacks. The line is the new version, dashed the "
+        "old one at the same time, shaded what came before the canary; dots in the first chart are "
+        "where it said PAUSE, and the dotted line is where its rollout ended."
     )
     return paragraph(legend) + "".join(_case(case) for case in cases)
 

@@ -19,8 +19,13 @@ from html import escape
 from typing import Any
 
 from oumi_deploy.evaluation.report.html_pieces import paragraph, told
+from oumi_deploy.policy.pauses import PAUSE
 
-_KINDS = {"table": "a table of Q-values", "network": "a small network of Q-values"}
+_KINDS = {
+    "table": "a table of Q-values",
+    "network": "a small network of Q-values",
+    "trees": "gradient-boosted trees of Q-values",
+}
 _FEW_FEATURES = 12
 """Features that are listed at once; more are folded away."""
 
@@ -37,7 +42,7 @@ def summary(contents: Mapping[str, Any]) -> str:
         "Its state": _state(contents["policy"]["state"]),
         "Trained on": _training(contents["policy"]["training_data"]),
         "Calibrated on": _calibration(contents["policy"]["calibration"]),
-        "Pauses": _pauses(contents["policy"]["calibration"]),
+        "Pauses": _pauses(contents["policy"]),
         "Judged on": _judged(contents["judged_on"]),
     }
     listed = "".join(f"<dt>{name}</dt><dd>{said}</dd>" for name, said in facts.items() if said)
@@ -48,8 +53,9 @@ def headline(contents: Mapping[str, Any]) -> str:
     """Returns the main figures in one line of plain text."""
     metrics, unit = contents["comparison"]["rows"][0]["metrics"], contents["delay"]["unit"]
     return (
-        f"bad releases caught {told(metrics['recall'], '.1%')}, healthy ones rolled back "
-        f"{told(metrics['false_rollback_rate'], '.1%')}, mean reward with delay "
+        f"of those decided, bad releases caught {told(metrics['recall'], '.1%')} and healthy ones "
+        f"rolled back {told(metrics['false_rollback_rate'], '.1%')}; held for a person "
+        f"{told(metrics['share_held'], '.1%')}; mean reward with delay "
         f"{told(metrics['mean_reward_with_delay'], '.1f')}, median {unit} until rollback "
         f"{told(metrics[f'median_delay_{unit}'])}"
     )
@@ -58,14 +64,23 @@ def headline(contents: Mapping[str, Any]) -> str:
 def _key_figures(contents: Mapping[str, Any]) -> str:
     metrics, unit = contents["comparison"]["rows"][0]["metrics"], contents["delay"]["unit"]
     shown = (
-        ("bad releases caught", metrics["recall"], ".1%"),
-        ("healthy releases rolled back", metrics["false_rollback_rate"], ".1%"),
+        ("bad releases caught, of those decided", metrics["recall"], ".1%"),
+        (
+            "healthy releases rolled back, of those decided",
+            metrics["false_rollback_rate"],
+            ".1%",
+        ),
+        ("releases held for a person", metrics["share_held"], ".1%"),
         (
             f"{unit} until a bad release is rolled back, median",
             metrics[f"median_delay_{unit}"],
             "g",
         ),
-        ("reward a release, with delay", metrics["mean_reward_with_delay"], ".1f"),
+        (
+            "reward a release, with delay and held ones paid",
+            metrics["mean_reward_with_delay"],
+            ".1f",
+        ),
     )
     told_ones = []
     for what, metric, tell in shown:
@@ -105,7 +120,8 @@ def _policy(policy: Mapping[str, Any]) -> str:
     rewards = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in pays.items())
     return (
         f"{_KINDS[policy['kind']]}, trained on {_FORMS[policy['form']]}; rewards: {rewards}; "
-        f"discount {policy['discount']:g}"
+        f"discount {policy['discount']:g}. Which Q-function to prefer with how many releases to "
+        "learn from, the learning curves in the README say"
     )
 
 
@@ -120,29 +136,41 @@ def _training(data: Mapping[str, Any]) -> str:
 def _calibration(calibration: Mapping[str, Any] | None) -> str:
     if calibration is None:
         return "nothing: it states no risk; <code>oumi-deploy calibrate</code> fits that"
-    alpha = calibration["alpha"]
+    alpha, about = calibration["alpha"], calibration["fitted_on"]
+    folds = ", each judged by policies like it that never saw the group"
+    words = _counts(about) + folds * (about.get("how") == "cross-fitted")
     if alpha is None:
-        return f"{_counts(calibration['fitted_on'])}; no bound on false alarms"
+        return f"{words}; no bound on false alarms"
     return (
-        f"{_counts(calibration['fitted_on'])}; false alarms bounded by alpha = {alpha:g}: it rolls "
+        f"{words}; false alarms bounded by alpha = {alpha:g}: it rolls "
         f"back from a risk of {calibration['rollback_from']:.3f} on"
     )
 
 
-def _pauses(calibration: Mapping[str, Any] | None) -> str:
+def _pauses(policy: Mapping[str, Any]) -> str:
+    calibration, is_old = policy["calibration"], policy["version"] == 1
     if calibration is None:
-        return ""
+        return "" if is_old else "by the rules of a policy that was never calibrated"
     rules, doubt = calibration["pauses"], calibration["pauses"]["max_doubt"]
     margin = rules["range_margin"]
     when = [
         f"below {rules['min_requests']:g} requests",
         "without telemetry",
-        "outside the training range" + f" by more than {margin:g} of its width" * bool(margin),
+        f"{'outside the' if is_old else 'where a value is worse than all of the'} training range"
+        + f" by more than {margin:g} of its width" * bool(margin),
         *([] if doubt is None else [f"where it is wrong with a probability above {doubt:g}"]),
     ]
+    end = f"pause number {rules['pause_limit']} running becomes {rules['pause_fallback']}"
+    if is_old:
+        return f"{', '.join(when)}; {end}"
+    if rules["pause_fallback"] == PAUSE:
+        end = f"at pause number {rules['pause_limit']} running a person must decide"
+    when.append("where a promotion does not pay and another look is worth more than a ROLLBACK")
+    certain, watch = rules["certain_risk"], min(rules["watch_limit"], rules["pause_limit"])
+    sure = f"; from a risk of {certain:g} on it is ROLLBACK" * (certain < 1)
     return (
-        f"{', '.join(when)}; pause number {rules['pause_limit']} running becomes "
-        f"{rules['pause_fallback']}"
+        f"{', '.join(when)}{sure}; {end}, and number {watch} where a promotion does not pay "
+        "becomes ROLLBACK if that is worth more than a person's time, else a person must decide"
     )
 
 

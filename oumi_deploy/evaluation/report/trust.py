@@ -25,8 +25,9 @@ FEW = 5
 FEW_GROUPS = 20
 """Groups, or bad releases, below which intervals from resampling are themselves rough."""
 
-WITHOUT_PAUSES = "its Q-values alone, without pauses"
-"""Row of a comparison that shows what the policy's pauses and bound cost or save."""
+WITHOUT_PAUSES = "its Q-values alone"
+"""Row of a comparison that shows what the policy's rules on risk cost or save: CONTINUE only at or
+below break-even, its pauses, its guardrails and bound, and the releases that it holds."""
 
 _NAMED = 8
 """Names that a sentence lists; of more, the first and their number."""
@@ -56,7 +57,8 @@ def _on_the_episodes(counts: Mapping[str, Any]) -> list[str]:
     if counts["all_seen"]:
         said.append(
             "Every release here is of a group that the policy was trained on: what it reaches on "
-            "them says nothing of others."
+            "them says nothing of others. `oumi-deploy crossval` judges each release by a policy "
+            "that never saw it."
         )
     elif not counts["knows_groups"]:
         said.append(
@@ -86,7 +88,12 @@ def _on_the_episodes(counts: Mapping[str, Any]) -> list[str]:
 
 def _on_calibration(contents: Mapping[str, Any]) -> list[str]:
     if contents["policy"]["calibration"] is None:
-        return ["It is not calibrated: it states no risk and never says PAUSE."]
+        if contents["policy"]["version"] == 1:
+            return ["It is not calibrated: it states no risk and never says PAUSE."]
+        return [
+            "It is not calibrated: its risk is what its Q-values imply, and was held against no "
+            "release that it was not trained on."
+        ]
     told = contents["false_alarms"]
     alpha, low = told["alpha"], told["share"]["low"]
     if alpha is not None and low is not None and low > alpha:
@@ -110,8 +117,8 @@ def _on_the_comparison(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     said = []
     if pauses is not None and pauses["high"] < 0:
         said.append(
-            f"Its pauses, with what they fall back to, cost {-pauses['value']:.1f} of the mean "
-            "reward here."
+            f"Its rules on risk, with its pauses and the releases that it holds, cost "
+            f"{-pauses['value']:.1f} of the mean reward here, beside its Q-values alone."
         )
     if worse:
         said.append(f"On these releases it earns less than: {_listed(worse)}.")
@@ -129,7 +136,12 @@ def _on_parts(column: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     missed = [
         told(row, "caught", "n_bad")
         for row in rows
-        if row["n_bad"] >= FEW and row["caught"] < row["n_bad"] / 2
+        if row["n_bad"] >= FEW and row["caught"] < (row["n_bad"] - row["bad_held"]) / 2
+    ]
+    held = [
+        f"{_name(row)} ({row['bad_held'] + row['good_held']} of {row['n']})"
+        for row in rows
+        if row["n"] >= FEW and row["bad_held"] + row["good_held"] > row["n"] / 2
     ]
     disturbed = [
         told(row, "disturbed", "n_good")
@@ -137,8 +149,9 @@ def _on_parts(column: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["n_good"] >= FEW and row["disturbed"] > row["n_good"] / 2
     ]
     said = {
-        f"Less than half of the bad releases caught, by {words}": missed,
+        f"Less than half of the bad releases caught that it decided, by {words}": missed,
         f"More than half of the healthy releases rolled back, by {words}": disturbed,
+        f"More than half of the releases held for a person, by {words}": held,
         f"Fewer than {FEW} bad releases, too few to say, by {words}": few,
     }
     return [f"{what}: {_listed(names)}." for what, names in said.items() if names]
@@ -149,9 +162,14 @@ def _on_observations(told: Mapping[str, Any]) -> list[str]:
     if told["untaught"]:
         names = _listed(told["untaught"])
         said.append(f"Nothing was learnt from what its training releases never reported: {names}.")
+    if told["unreported"]:
+        said.append(
+            f"These releases never report what it was taught: {_listed(told['unreported'])}. It "
+            "decides without that here."
+        )
     for name, what in (
-        ("out_of_range", "have a value outside the range of its training"),
-        ("silent", "come without telemetry"),
+        ("out_of_range", "have a value worse than all that its training has seen"),
+        ("silent", "come without telemetry that it can use"),
         ("few_requests", "have fewer requests than it takes for a decision"),
     ):
         if told[name] > _NOTABLE:

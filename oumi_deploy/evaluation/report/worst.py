@@ -25,12 +25,13 @@ from oumi_deploy.evaluation.figures.clock import read_clock
 from oumi_deploy.evaluation.scoring import Scores
 from oumi_deploy.policy.answers import ANSWERS, Answers
 from oumi_deploy.policy.explain import explain
-from oumi_deploy.policy.pauses import Evidence
+from oumi_deploy.policy.pauses import PAUSE, Evidence
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.rewards import ACTIONS, Action
 
-KINDS = ("missed", "needless", "late")
-"""Bad releases that stayed, good ones rolled back, bad ones rolled back late; in this order."""
+KINDS = ("missed", "needless", "held", "late")
+"""Bad releases that stayed, good ones rolled back, those held for a person, and bad ones rolled
+back late; in this order."""
 
 
 def worst_decisions(
@@ -53,23 +54,24 @@ def worst_decisions(
 
     Returns:
         `episode_id`, `group`, and `service` and `fault_type` where they are known; `label`,
-        `decision` and `kind`; whether it `fell_back`; `loss`, in reward, against the better action
-        at once. The timeline: `unit` and `times` of all observations from 0 at the first of the
-        canary, the first `n_baseline` of them before; `metrics` of the state and the
-        `old_version`'s, one value an observation. Of the canary observations up to `at`, where the
-        rollout ended: `answers`, `risk` and `q_difference`, Q(ROLLBACK) - Q(CONTINUE). And the
-        `explanation` of the last answer.
+        `decision` (PAUSE of one that was held) and `kind`; whether it `fell_back`; `loss`, in
+        reward, against the better action at once. The timeline: `unit` and `times` of all
+        observations from 0 at the first of the canary, the first `n_baseline` of them before;
+        `metrics` of the state and the `old_version`'s, one value an observation. Of the canary
+        observations up to `at`, where the rollout ended: `answers`, `risk` and `q_difference`,
+        Q(ROLLBACK) - Q(CONTINUE). And the `explanation` of the last answer.
     """
     best = policy.rewards.table().max(axis=1)[scores.bad.astype(int)]
     loss = best - scores.reward_with_delay
-    kind = np.where(scores.bad, np.where(scores.rolled_back, 2, 0), 1)
+    kind = np.where(scores.bad, np.where(scores.rolled_back, 3, 0), 1)
+    kind = np.where(scores.held, 2, kind)
     order = np.lexsort((-loss, kind))
     is_last = last_observations(episodes)
     return [
         {
             **_name(episodes, int(scores.episode[i])),
             "label": "bad" if scores.bad[i] else "good",
-            "decision": ACTIONS[int(scores.rolled_back[i])],
+            "decision": PAUSE if scores.held[i] else ACTIONS[int(scores.rolled_back[i])],
             "kind": KINDS[kind[i]],
             "fell_back": scores.fell_back[i],
             "loss": loss[i],
