@@ -59,14 +59,15 @@ def _run(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from oumi_deploy.episodes.packed import read_episodes
-    from oumi_deploy.evaluation.evaluate import evaluate
+    from oumi_deploy.evaluation.evaluate import evaluate, warn_of_unreported
     from oumi_deploy.files import replace_when_done
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-    policy = DeploymentPolicy.load(args.policy)
+    policy, episodes = DeploymentPolicy.load(args.policy), read_episodes(args.episodes)
+    warn_of_unreported(policy, episodes)
     judged = evaluate(
         policy,
-        read_episodes(args.episodes),
+        episodes,
         per_observation=args.per_observation,
         seed=args.seed,
     )

@@ -82,12 +82,17 @@ def add_commands(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.packed import read_episodes
-    from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
+    from oumi_deploy.evaluation.evaluate import (
+        policy_answers,
+        policy_evidence,
+        warn_of_unreported,
+    )
     from oumi_deploy.evaluation.offpolicy import estimate_policy, value_features
     from oumi_deploy.policy.policy import DeploymentPolicy
 
     policy = DeploymentPolicy.load(args.policy)
     episodes = read_episodes(args.episodes)
+    warn_of_unreported(policy, episodes)
     evidence = policy_evidence(policy, episodes)
     answers = policy_answers(policy, episodes, evidence=evidence)
     result = estimate_policy(

@@ -14,8 +14,9 @@
 
 """Episodes as Arrow rows, one row an episode, and back.
 
-A row is what Oumi samples, shuffles and mixes, so none of that can tear an episode. The schema
-depends on the metrics alone: files with other columns make the same rows.
+A row is what Oumi samples, shuffles and mixes, so none of that can tear an episode. It has a list
+for every numeric column of its file, or for chosen metrics alone: then files with other columns
+make the same rows.
 """
 
 from collections.abc import Sequence
@@ -28,11 +29,23 @@ from oumi_deploy.episodes.schema import CONTROL, LABELS, NEVER_STATE, UNKNOWN
 from oumi_deploy.errors import DeployError
 
 CONTEXT = ("timestamp", "canary_share", "planned_steps")
-"""Columns that every row has beside its metrics."""
+"""Columns that are kept beside the metrics that are chosen."""
+
+
+_FIELDS: dict[str, pa.DataType] = {
+    "episode_id": pa.string(),
+    "group": pa.string(),
+    "service": pa.string(),
+    "label": pa.string(),
+    "length": pa.int32(),
+    "baseline_length": pa.int32(),
+    "rolled_back": pa.bool_(),
+}
+"""What a row has of its episode, beside the lists."""
 
 
 def list_columns(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of the columns that hold one number an observation.
+    """Returns the columns that hold one number an observation, where metrics are chosen.
 
     Raises:
         DeployError: If a name is no metric.
@@ -44,24 +57,23 @@ def list_columns(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*CONTEXT, *own]))
 
 
-def row_schema(metrics: Sequence[str]) -> pa.Schema:
-    """Returns the schema of the rows for a list of metrics."""
-    return pa.schema(
-        [
-            ("episode_id", pa.string()),
-            ("group", pa.string()),
-            ("service", pa.string()),
-            ("label", pa.string()),
-            ("length", pa.int32()),
-            ("baseline_length", pa.int32()),
-            ("rolled_back", pa.bool_()),
-            *((name, pa.list_(pa.float64())) for name in list_columns(metrics)),
-        ]
-    )
+def to_rows(episodes: Episodes, metrics: Sequence[str] | None = None) -> pa.Table:
+    """Returns one row an episode.
 
+    Args:
+        episodes: The episodes.
+        metrics: Metrics to keep, with their control values and CONTEXT; a column that the episodes
+            lack is null. All numeric columns if None.
 
-def to_rows(episodes: Episodes, metrics: Sequence[str]) -> pa.Table:
-    """Returns one row an episode; a list column that the episodes lack is null."""
+    Raises:
+        DeployError: If a name is no metric, or a column has the name of one of a row's own fields.
+    """
+    names = tuple(episodes.numbers) if metrics is None else list_columns(metrics)
+    for name in names:
+        if name in _FIELDS:
+            raise DeployError(
+                f"column {name}: rows of episodes have a field of that name; rename it"
+            )
     columns: dict[str, pa.Array] = {
         "episode_id": pa.array(episodes.ids, pa.string(), from_pandas=True),
         "group": pa.array(episodes.groups, pa.string(), from_pandas=True),
@@ -74,12 +86,13 @@ def to_rows(episodes: Episodes, metrics: Sequence[str]) -> pa.Table:
         "rolled_back": pa.array(episodes.rolled_back),
     }
     offsets = pa.array(episodes.offsets, pa.int32())
-    for name in list_columns(metrics):
+    numbers = pa.list_(pa.float64())
+    for name in names:
         if name in episodes.numbers:
             columns[name] = pa.ListArray.from_arrays(offsets, pa.array(episodes.numbers[name]))
         else:
-            columns[name] = pa.nulls(len(episodes), pa.list_(pa.float64()))
-    return pa.table(columns, schema=row_schema(metrics))
+            columns[name] = pa.nulls(len(episodes), numbers)
+    return pa.table(columns, schema=pa.schema({**_FIELDS, **dict.fromkeys(names, numbers)}))
 
 
 def _label_words(codes: np.ndarray) -> pa.Array:
@@ -93,7 +106,7 @@ def from_rows(rows: pa.Table) -> Episodes:
     Raises:
         DeployError: If the table does not hold episodes, or has no rows.
     """
-    absent = [name for name in row_schema(()).names if name not in rows.column_names]
+    absent = [name for name in _FIELDS if name not in rows.column_names]
     if absent:
         raise DeployError(f"the dataset's rows are not episodes: {', '.join(absent)} missing")
     if not rows.num_rows:

@@ -27,7 +27,6 @@ from oumi.core.registry import register_dataset
 from oumi_deploy.episodes.packed import Episodes, read_episodes
 from oumi_deploy.episodes.rows import to_rows
 from oumi_deploy.episodes.sample import generate_sample
-from oumi_deploy.episodes.schema import STANDARD_METRICS
 from oumi_deploy.errors import DeployError
 from oumi_deploy.plugin.errors import as_config_error
 
@@ -43,8 +42,10 @@ class DeploymentEpisodes(BaseMapDataset):
           - dataset_name: deployment_episodes
             dataset_path: releases.parquet        # or, without it, a generated sample:
             dataset_kwargs:
-              metrics: [error_rate, memory_usage, cpu_usage, health_score]
               generate: {count: 2000, seed: 7, parameters: {bad_share: 0.3}}
+
+    The state of the trainer says which columns are used. Where memory is short, `metrics` in
+    `dataset_kwargs` keeps some of them only, as in `metrics: [error_rate, cpu_usage]`.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class DeploymentEpisodes(BaseMapDataset):
         *,
         dataset_name: str | None = None,
         dataset_path: str | None = None,
-        metrics: Sequence[str] = STANDARD_METRICS,
+        metrics: Sequence[str] | None = None,
         generate: Mapping[str, Any] | None = None,
         split: str | None = None,
         subset: str | None = None,
@@ -66,7 +67,7 @@ class DeploymentEpisodes(BaseMapDataset):
         Args:
             dataset_name: Name in the registry.
             dataset_path: Episode file (Parquet, CSV or JSON Lines).
-            metrics: Metrics that every row has a list of, with their control values.
+            metrics: Metrics to keep, with their control values; every numeric column if None.
             generate: `count`, `seed` and optionally `parameters` of a generated sample, for where
                 no file is given; a file goes before it.
             split: Ignored; a file is one split.
@@ -86,7 +87,7 @@ class DeploymentEpisodes(BaseMapDataset):
                 raise DeployError(
                     f"dataset_kwargs: unknown {', '.join(unknown)}; there are metrics and generate"
                 )
-            if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+            if isinstance(metrics, str) or not isinstance(metrics, Sequence | None):
                 raise DeployError(f"dataset_kwargs: metrics: expected a list, got {metrics!r}")
             self._rows = to_rows(load_episodes(dataset_path, generate), metrics)
 
@@ -159,7 +160,10 @@ def rows_of(dataset: Any) -> pa.Table:
     if isinstance(dataset, datasets.Dataset):
         return cast(pa.Table, dataset.with_format("arrow")[:])
     if isinstance(dataset, datasets.IterableDataset):
-        return pa.Table.from_pylist(list(dataset))
+        # By name: Arrow takes the columns of the first row for those of all.
+        rows = list(dataset)
+        names = dict.fromkeys(name for row in rows for name in row)
+        return pa.table({name: [row.get(name) for row in rows] for name in names})
     if isinstance(dataset, DeploymentEpisodes):
         return dataset._rows
     with as_config_error():

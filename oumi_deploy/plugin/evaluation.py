@@ -24,10 +24,15 @@ from oumi.core.registry import register_evaluation_function
 from safetensors import SafetensorError
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.evaluate import evaluate
+from oumi_deploy.evaluation.evaluate import evaluate, warn_of_unreported
 from oumi_deploy.plugin.dataset import load_episodes
 from oumi_deploy.plugin.errors import as_config_error
-from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
+from oumi_deploy.plugin.models import (
+    DeploymentModel,
+    DeploymentQNetwork,
+    DeploymentQTable,
+    DeploymentTrees,
+)
 from oumi_deploy.policy.policy import DeploymentPolicy
 
 TASK_NAME = "deployment_policy"
@@ -67,6 +72,7 @@ def deployment_policy(
         episodes = load_episodes(dataset_path, generate)
         if task_params.num_samples is not None:
             episodes = episodes.select(np.arange(min(task_params.num_samples, len(episodes))))
+        warn_of_unreported(policy, episodes)
         judged = evaluate(policy, episodes, per_observation=per_observation)
     counts = {name: judged[name] for name in ("n_episodes", "n_bad", "n_censored", "n_unlabelled")}
     return {**_flat(judged["metrics"]), **counts}
@@ -78,7 +84,11 @@ def load_policy(folder: Path) -> DeploymentPolicy:
     Raises:
         DeployError: If it holds none.
     """
-    kinds: tuple[type[DeploymentModel], ...] = (DeploymentQTable, DeploymentQNetwork)
+    kinds: tuple[type[DeploymentModel], ...] = (
+        DeploymentQTable,
+        DeploymentQNetwork,
+        DeploymentTrees,
+    )
     if not (folder / "config.json").is_file():
         raise DeployError(f"{folder} holds no model; train one with `oumi train` first")
     problem = ""

@@ -25,10 +25,10 @@ from oumi.utils.logging import logger
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.seen_groups import group_digests
+from oumi_deploy.evaluation.seen_groups import group_digests, names_of_groups
 from oumi_deploy.evaluation.vet.levels import describe_levels
 from oumi_deploy.learning.dqn import DQN
-from oumi_deploy.learning.hiding import hiding_for
+from oumi_deploy.learning.hiding import hide_from_releases, hiding_for
 from oumi_deploy.learning.learners import (
     Learner,
     LoggedNetwork,
@@ -43,10 +43,16 @@ from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
 from oumi_deploy.learning.transitions import Transitions
+from oumi_deploy.learning.trees import FittedTrees
 from oumi_deploy.plugin.calibration import algorithm_kwargs
 from oumi_deploy.plugin.dataset import rows_of
 from oumi_deploy.plugin.errors import as_config_error
-from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
+from oumi_deploy.plugin.models import (
+    DeploymentModel,
+    DeploymentQNetwork,
+    DeploymentQTable,
+    DeploymentTrees,
+)
 from oumi_deploy.plugin.oumi_params import refuse_idle_params
 from oumi_deploy.policy.policy import FORMAT_VERSION
 from oumi_deploy.problem.bounds import Bounds
@@ -55,6 +61,7 @@ from oumi_deploy.problem.encoder import (
     encode_episodes,
     fit_encoder,
     require_columns,
+    require_lessons,
 )
 from oumi_deploy.problem.environment import DeploymentEnvironment
 from oumi_deploy.problem.state import metrics_of, parse_state
@@ -76,17 +83,26 @@ def read_trainer_settings(
     with as_config_error():
         if not isinstance(model, DeploymentModel):
             raise DeployError(
-                "model.model_name: the deployment trainer trains deployment:table or "
-                f"deployment:network, not a {type(model).__name__}"
+                "model.model_name: the deployment trainer trains deployment:table, "
+                f"deployment:network or deployment:trees, not a {type(model).__name__}"
             )
     plain = algorithm_kwargs(params.trainer_kwargs)
     if model.encoder is not None:
         with as_config_error("model.model_name"):
             model.require_order()
+            if isinstance(model, DeploymentTrees):
+                raise DeployError(
+                    "trees are fitted anew to their releases, and cannot go on from saved ones: "
+                    "name deployment:trees"
+                )
         plain.setdefault("state", list(model.encoder.names))
         plain.setdefault("directions", dict(model.encoder.directions or {}))
     with as_config_error("training.trainer_kwargs"):
-        settings = read_settings(plain, network=isinstance(model, DeploymentQNetwork))
+        settings = read_settings(
+            plain,
+            network=isinstance(model, DeploymentQNetwork),
+            trees=isinstance(model, DeploymentTrees),
+        )
         if model.encoder is not None and model.encoder.names != tuple(settings.state):
             raise DeployError("state differs from the loaded model's: take it out")
         if model.encoder is not None and model.encoder.directions != settings.directions:
@@ -96,7 +112,12 @@ def read_trainer_settings(
             if settings.experience == "environment":
                 raise DeployError("members has no effect with experience: environment: take it out")
     with as_config_error():
-        refuse_idle_params(params, config, isinstance(model, DeploymentQTable))
+        refuse_idle_params(
+            params,
+            config,
+            table=isinstance(model, DeploymentQTable),
+            trees=isinstance(model, DeploymentTrees),
+        )
     return settings
 
 
@@ -118,16 +139,19 @@ def encode_training_split(
     """Encodes the training split; a new model is built for it, a loaded one keeps its scale.
 
     Returns:
-        Features of every decision, shape (n_decisions, n_features).
+        Features of every decision, shape (n_decisions, n_features); for trees with part of them
+        hidden, where the settings ask for it.
     """
     with as_config_error("data.train"):
         encoder = model.encoder or fit_encoder(settings.state, episodes, settings.directions)
         require_columns(encoder.state, episodes)
         features = encode_episodes(encoder.state, episodes)
-    if encoder.untaught:
+        if model.encoder is None:
+            require_lessons(encoder, episodes)
+    if absent := [*encoder.untaught, *encoder.unreported(features)]:
         logger.warning(
-            f"The training split has no value of {', '.join(encoder.untaught)}: nothing is learnt "
-            "from them"
+            f"The training split has no value of {', '.join(absent)}: nothing is learnt from them. "
+            f"Its columns are {', '.join(sorted(episodes.numbers))}"
         )
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
@@ -136,6 +160,10 @@ def encode_training_split(
     elif model.encoder is None and isinstance(model, DeploymentQNetwork):
         scale = float(np.abs(settings.rewards.table()).max())
         model.build(encoder, bounds, scale, seed)
+    elif model.encoder is None and isinstance(model, DeploymentTrees):
+        model.build(encoder, bounds)
+        share, lengths = settings.hidden_share, episodes.canary_lengths
+        return hide_from_releases(encoder, features, lengths, share, seed)
     else:
         # What it was trained on before and what it is trained on now are both no surprise to it.
         model.encoder = encoder.widened(features)
@@ -159,10 +187,15 @@ def watched_episodes(
         with as_config_error("data.validation"):
             episodes = from_rows(rows_of(dataset))
             require_columns(encoder.state, episodes)
-        shared = {g for g in training.groups if g is not None} & set(episodes.groups)
+        if absent := encoder.unreported(encode_episodes(encoder.state, episodes)):
+            logger.warning(
+                f"The validation split has no value of {', '.join(absent)}: its figures are of "
+                "decisions without them"
+            )
+        shared = names_of_groups(training) & names_of_groups(episodes)
         if shared:
             logger.warning(
-                f"{len(shared)} groups are in the training and in the validation split, "
+                f"{len(shared)} groups or ids are in the training and in the validation split, "
                 f"{min(shared)} among them: the validation figures flatter"
             )
     return episodes, encode_episodes(encoder.state, episodes)
@@ -213,6 +246,19 @@ def make_learner(
             return explore_with_table(experience, settings, table, counts, cells, seed)
         assert isinstance(experience, Transitions)
         return LoggedTable(ReplayedTable(table, counts, model.cells(features), experience))
+    if isinstance(model, DeploymentTrees):
+        assert isinstance(experience, Transitions)
+        assert model.encoder is not None and model.bounds is not None
+        return FittedTrees(
+            model,
+            features,
+            experience,
+            model.encoder.signs,
+            model.bounds,
+            model.boosting,
+            settings.rewards,
+            params.seed,
+        )
     assert isinstance(model, DeploymentQNetwork)
     rule = rule_of(settings, params.max_grad_norm or 0.0)
     members = [DQN(network, rule, optimizer.step) for network in model.ordered.networks()]

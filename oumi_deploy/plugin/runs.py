@@ -24,10 +24,9 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.rows import to_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
-from oumi_deploy.plugin.calibration import algorithm_kwargs
+from oumi_deploy.plugin.calibration import SETTING, algorithm_kwargs
 from oumi_deploy.plugin.quiet import quiet_oumi
 from oumi_deploy.policy.policy import DeploymentPolicy
-from oumi_deploy.problem.state import metrics_of, parse_state
 
 
 def load_train_config(path: Path, overrides: Sequence[str] = ()) -> Any:
@@ -77,7 +76,8 @@ def settings_of(config: Any) -> AlgorithmSettings:
     kind, state = _saved_model(config.model.model_name)
     if state is not None:
         plain.setdefault("state", state)
-    return read_settings(plain, network="network" in kind.lower())
+    kind = kind.lower()
+    return read_settings(plain, network="network" in kind, trees="trees" in kind)
 
 
 def _saved_model(model_name: str) -> tuple[str, list[str] | None]:
@@ -129,11 +129,10 @@ def train_policy(
         else:
             config.training.trainer_kwargs[name] = value
     config.training.enable_tensorboard = False
-    metrics = metrics_of(parse_state(settings_of(config).state))
-
-    def dataset(episodes: Episodes) -> Any:
-        return as_dataset(to_rows(episodes, metrics))
-
+    # What calibrates it is the caller's business: it was asked for a policy.
+    said = config.training.trainer_kwargs.get(SETTING)
+    if isinstance(said, Mapping):
+        config.training.trainer_kwargs[SETTING] = {k: v for k, v in said.items() if k != "folds"}
     with quiet_oumi(), tempfile.TemporaryDirectory() as folder:
         config.training.output_dir = folder
         config.training.save_steps = 0
@@ -143,8 +142,8 @@ def train_policy(
                 model=build_model(config.model),
                 processing_class=None,
                 args=config.training,
-                train_dataset=dataset(train),
-                eval_dataset=None if validation is None else dataset(validation),
+                train_dataset=as_dataset(to_rows(train)),
+                eval_dataset=None if validation is None else as_dataset(to_rows(validation)),
                 training_config=config,
             )
             trainer.train()

@@ -16,10 +16,11 @@
 
 import functools
 import gc
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
@@ -201,6 +202,22 @@ def environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What Oumi's logger was asked to warn of; a run replaces its handlers, pytest's among them."""
+    said: list[str] = []
+
+    def listen(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            said.append(record.getMessage())
+        return True
+
+    logger = logging.getLogger("oumi")
+    logger.addFilter(listen)
+    yield said
+    logger.removeFilter(listen)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,31 @@ TABLE, NETWORK = "table", "network"
         (TABLE, kwargs(state=["group"]), "state: group cannot be state"),
         (TABLE, kwargs(state=[]), "training.trainer_kwargs: state: the list is empty"),
         (TABLE, kwargs(state=["queue"]), "data.train: state: the episodes have no column queue"),
+        (
+            TABLE,
+            kwargs(state=["eror_rate", "cpu_usage"]),
+            "eror_rate: did you mean error_rate?",
+        ),
+        (
+            TABLE,
+            kwargs(state=["requests.control"]),
+            "the episodes have no value of requests.c",
+        ),
+        # calibration
+        (TABLE, kwargs(calibration={"fold": 5}), "unknown setting calibration.fold: did yo"),
+        (
+            TABLE,
+            kwargs(calibration={"folds": 1}),
+            "calibration.folds: 1 is not a whole numb",
+        ),
+        (TABLE, kwargs(calibration={"folds": 2.0}), "calibration.folds: 2.0 is not a whole n"),
+        (TABLE, kwargs(calibration={"folds": True}), "calibration.folds: True is not a whol"),
+        (TABLE, kwargs(calibration={"folds": 99}), "trainer_kwargs: calibration.folds 99: "),
+        (
+            TABLE,
+            kwargs(calibration={"folds": 5, "alpha": 0.1}),
+            "calibration.alpha: a bound on false alarms takes releases that the very policy was no",
+        ),
         # model_kwargs
         (NETWORK, model(hiden_sizes=[3]), "model.model_kwargs: unknown hiden_sizes; there are"),
         (NETWORK, model(hidden_sizes=[0]), "model.model_kwargs: hidden_sizes: [0] is not a list"),
@@ -94,7 +119,7 @@ TABLE, NETWORK = "table", "network"
         (TABLE, sample(bad_shar=0.5), "parameters: unknown bad_shar: did you mean bad_share?"),
         (TABLE, sample(bad_share="x"), "bad_share is 'x'"),
         (TABLE, data(generate=SAMPLE, metrics="load"), "dataset_kwargs: metrics: expected a lis"),
-        (TABLE, data(generate=SAMPLE, metrics=None), "dataset_kwargs: metrics: expected a list"),
+        (TABLE, data(generate=SAMPLE, metrics=3), "dataset_kwargs: metrics: expected a list, got"),
         (TABLE, data(generate=SAMPLE, metrics=["label"]), "metrics: 'label' is not a metric"),
         # the data themselves
         (TABLE, sample(bad_share=0.0), "data.train: training needs good and bad episodes, and h"),

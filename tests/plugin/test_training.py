@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 
 from oumi_deploy.cli.main import main
+from oumi_deploy.episodes.generator import generate_episodes
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.episodes.table import write_frame
 from oumi_deploy.errors import DeployError
@@ -230,6 +231,57 @@ def test_a_file_is_what_is_learnt_from(train, tmp_path, suffix):
         assert run.same_as(plain)
     for name in ("table", "counts"):
         np.testing.assert_allclose(run.weights[name], plain.weights[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_with_other_columns_are_learnt_from_together(train, tmp_path, stream, warned):
+    """Every metric is named once, in the state; what a file lacks is missing there."""
+    frames = [generate_episodes(30, seed) for seed in (1, 2)]
+    frames[0].drop(columns=["cpu_usage", "control_error_rate"]).to_csv(tmp_path / "a.csv")
+    frames[1].assign(queue=7.0).to_csv(tmp_path / "b.csv")
+    files = [{"dataset_name": DATASET, "dataset_path": str(tmp_path / f"{n}.csv")} for n in "ab"]
+    state = ["error_rate", "cpu_usage", "queue", "error_rate.control"]
+    changes = {
+        "data": {"train": {"datasets": files, "stream": stream}},
+        "training": {"trainer_kwargs": {"state": state}},
+    }
+    encoder = policy(train("table", changes)).encoder
+    assert encoder.untaught == ()
+    assert encoder.high[1] == frames[1].loc[frames[1]["phase"] == "canary", "cpu_usage"].max()
+    assert encoder.low[2] == encoder.high[2] == 7.0
+    assert not any("no value of" in line for line in warned)
+
+
+def test_what_the_training_split_lacks_is_said_and_the_rest_is_learnt(train, tmp_path, warned):
+    frame = generate_episodes(60, 1)
+    least = [c for c in frame if not c.startswith("control_") and c not in ("latency", "phase")]
+    frame.loc[frame["phase"] == "canary", least].to_csv(tmp_path / "least.csv")
+    file = {"dataset_name": DATASET, "dataset_path": str(tmp_path / "least.csv")}
+    state = ["error_rate", "error_rate.control", "cpu_usage.baseline", "latency", "latency.missing"]
+    changes = {
+        "data": {"train": {"datasets": [file]}},
+        "training": {"trainer_kwargs": {"state": state}},
+    }
+    learnt = policy(train("network", changes))
+    assert learnt.encoder.untaught == ("error_rate.control", "cpu_usage.baseline", "latency")
+    (said,) = [line for line in warned if "no value of" in line]
+    assert "error_rate.control, cpu_usage.baseline, latency: nothing is learnt from them" in said
+    assert "memory_usage" in said
+    # It is the error rate that it learnt from.
+    rates = np.full((2, len(state)), np.nan)
+    rates[:, 0], rates[:, -1] = [0.0, 0.5], 1.0
+    q_values = learnt.q_values(rates)
+    assert (q_values[1] - q_values[0])[1] > 0
+
+
+def test_a_validation_split_that_lacks_columns_says_so(train, tmp_path, warned):
+    generate_episodes(40, 2).drop(columns=["cpu_usage"]).to_csv(tmp_path / "less.csv")
+    file = {"dataset_name": DATASET, "dataset_path": str(tmp_path / "less.csv")}
+    train("table", {"data": {"validation": {"datasets": [file]}}})
+    said = (
+        "The validation split has no value of cpu_usage: its figures are of decisions without them"
+    )
+    assert said in warned
 
 
 def test_only_the_named_metrics_are_handed_over(train):

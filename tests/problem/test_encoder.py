@@ -26,7 +26,13 @@ from oumi_deploy.episodes.packed import episodes_of_frame
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import NetworkQ
-from oumi_deploy.problem.encoder import LIMIT, StateEncoder, encode_episodes, fit_encoder
+from oumi_deploy.problem.encoder import (
+    LIMIT,
+    StateEncoder,
+    encode_episodes,
+    fit_encoder,
+    require_lessons,
+)
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import CLOCK, HISTORY, parse_state
 
@@ -312,7 +318,54 @@ def test_text_and_absent_columns_are_refused_as_state(make_episodes):
     with pytest.raises(DeployError, match="state: note is text"):
         fit_encoder(["queue", "note.max"], episodes)
     with pytest.raises(DeployError, match="no column load; they have queue, step"):
-        fit_encoder(["queue", "load"], episodes)
+        fit_encoder(["load"], episodes)
+    with pytest.raises(DeployError, match="no column load or lag; they have queue, step"):
+        fit_encoder(["load", "requests", "control_queue", "lag.max"], episodes)
+
+
+def test_a_column_that_the_episodes_lack_is_missing_and_called_so(make_episodes):
+    whole = {"queue": [1.0, 2.0], "load": [0.5, 0.6], "control_queue": [1.0, 1.0]}
+    state = ["queue", "queue.control", "load", "load.missing"]
+    encoder = fit_encoder(state, make_episodes(whole))
+    least = make_episodes({"queue": [1.0, 2.0]})
+    features = encode_episodes(encoder.state, least)
+    np.testing.assert_array_equal(features[:, 0], [1.0, 2.0])
+    assert np.isnan(features[:, 1:3]).all()
+    assert features[:, 3].tolist() == [1.0, 1.0]
+    assert encoder.unreported(features) == ["queue.control", "load"]
+    # What was never taught cannot be missed.
+    assert fit_encoder(state, least).unreported(features) == []
+    assert encoder.unreported(encode_episodes(encoder.state, make_episodes(whole))) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (["queue", "queu_depth"], "no column queu_depth: did you mean queue_depth"),
+        (["queue", "control_queu_depth.max"], "no column control_queu_depth: did you mean contr"),
+        (["queue.control", "queue.control_mean", "queue.missing"], "no value of queue.control, q"),
+    ],
+)
+def test_a_state_that_cannot_be_meant_is_not_learnt_from(make_episodes, state, says):
+    episodes = make_episodes({"queue": [1.0], "queue_depth": 2.0, "control_queue_depth": 2.0})
+    with pytest.raises(DeployError, match=f"^state: the episodes have {says}.*(t|T)hey have"):
+        require_lessons(fit_encoder(state, episodes), episodes)
+
+
+@pytest.mark.parametrize(
+    ("state", "columns"),
+    [
+        # Names that the format knows, and what a team need not measure.
+        (["queue", "latency", "control_latency"], {"control_latencies": 1.0}),
+        # Another column that the state reads too.
+        (["queue", "queue_worst"], {}),
+        (["queue.baseline", "queue"], {}),
+        (["queue.missing"], {}),
+    ],
+)
+def test_what_a_team_does_not_measure_is_no_misspelling(make_episodes, state, columns):
+    episodes = make_episodes({"queue": [1.0, 2.0], **columns})
+    require_lessons(fit_encoder(state, episodes), episodes)
 
 
 def test_statistics_worked_by_hand(make_episodes):

@@ -20,10 +20,10 @@ import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
+from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence, warn_of_unreported
 from oumi_deploy.evaluation.scoring import Scores, score
 from oumi_deploy.policy.policy import DeploymentPolicy
-from oumi_deploy.problem.encoder import encode_episodes, require_columns
+from oumi_deploy.problem.encoder import encode_episodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def judge_policy(policy: DeploymentPolicy, episodes: Episodes, per_observation: 
     """
     if not len(episodes):
         raise DeployError("there are no episodes to draw: name a file that holds some")
-    require_columns(policy.encoder.state, episodes)
+    warn_of_unreported(policy, episodes)
     features = encode_episodes(policy.encoder.state, episodes)
     evidence = policy_evidence(policy, episodes, features=features)
     answers = policy_answers(policy, episodes, per_observation=per_observation, evidence=evidence)
