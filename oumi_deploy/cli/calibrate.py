@@ -98,7 +98,7 @@ def _add_pauses(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="the pause of this number running, above the rewards' break-even, becomes ROLLBACK if "
-        "that pays more than a person's time (default 3)",
+        "that pays more than a person's time (default 30)",
     )
     group.add_argument(
         "--pause-limit",
@@ -159,15 +159,8 @@ def _describe(plain: dict[str, Any], path: Path, kept_guardrails: bool) -> str:
     ]
     if alpha is not None:
         lines.append(f"alpha {alpha:g}: rolls back from a risk of {plain['rollback_from']:.3f} on")
-    if "guardrails" in about:
-        kept = " (kept from the policy; --no-guardrails drops them)" * kept_guardrails
-        lines += [f"guardrails{kept}, and on how many of these releases each fired:"]
-        told = about["guardrails"]
-        for name, good, bad in zip(
-            told["names"], told["fired_on_good"], told["fired_on_bad"], strict=True
-        ):
-            lines.append(f"  {name}: {good} good, {bad} bad")
-    return "\n".join([*lines, vet_line(about), f"written to {path}"])
+    kept = " (kept from the policy; --no-guardrails drops them)" * kept_guardrails
+    return "\n".join([*lines, *guardrail_lines(about, kept), vet_line(about), f"written to {path}"])
 
 
 def vet_line(about: dict[str, Any]) -> str:
@@ -175,6 +168,23 @@ def vet_line(about: dict[str, Any]) -> str:
     from oumi_deploy.evaluation.vet.vet import KEPT, told
 
     return f"the policy {told(about[KEPT])} (oumi-deploy vet shows more)"
+
+
+def guardrail_lines(about: dict[str, Any], kept: str = "") -> list[str]:
+    """Returns on how many releases each guardrail fired, as lines to read; none without one.
+
+    Args:
+        about: What a calibration says of what it was fitted on.
+        kept: What to say of where they come from.
+    """
+    if "guardrails" not in about:
+        return []
+    told = about["guardrails"]
+    counts = zip(told["names"], told["fired_on_good"], told["fired_on_bad"], strict=True)
+    return [
+        f"guardrails{kept}, and on how many of these releases each fired:",
+        *(f"  {name}: {good} good, {bad} bad" for name, good, bad in counts),
+    ]
 
 
 def figure_line(name: str, metric: dict[str, Any]) -> str:

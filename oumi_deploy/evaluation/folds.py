@@ -24,13 +24,16 @@ if TYPE_CHECKING:  # the commands import this before anyone knows that pandas is
     from oumi_deploy.episodes.packed import Episodes
 
 
-def assign_folds(codes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+def assign_folds(
+    codes: np.ndarray, n_folds: int, seed: int, asked_as: str = "--folds"
+) -> np.ndarray:
     """Deals groups out to folds at random.
 
     Args:
         codes: Group of each episode, int of shape (n_episodes,).
         n_folds: Number of folds, 0 for as many as groups.
         seed: Seed of the deal.
+        asked_as: What asks for the folds, for the message.
 
     Returns:
         Fold of each episode, int of shape (n_episodes,).
@@ -42,8 +45,8 @@ def assign_folds(codes: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     n_folds = n_folds or n_groups
     if not 2 <= n_folds <= n_groups:
         raise DeployError(
-            f"--folds {n_folds}: {n_groups} groups allow 2 to {n_groups} folds, or 0 to leave one "
-            "group out"
+            f"{asked_as} {n_folds}: {n_groups} groups allow 2 to {n_groups} folds, or 0 to leave "
+            "one group out"
         )
     return (np.random.default_rng(seed).permutation(n_groups) % n_folds)[codes]
 

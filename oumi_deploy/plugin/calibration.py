@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The calibration at the end of a training whose config names a validation split."""
+"""The calibration at the end of a training: on a validation split, or cross-fitted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -36,10 +36,22 @@ class CalibrationSettings:
     Attributes:
         alpha: Bound on the expected share of healthy releases rolled back, None for none.
         pauses: When the policy holds its answer back.
+        folds: Folds of the training split for a calibration without a validation split, 0 for as
+            many as groups; None for none.
     """
 
     alpha: float | None = None
     pauses: PauseRules = field(default_factory=PauseRules)
+    folds: int | None = None
+
+    def require_no_bound(self) -> None:
+        """Raises DeployError if a bound is asked for that cross-fitting cannot give."""
+        if self.alpha is not None:
+            raise DeployError(
+                f"{SETTING}.alpha: a bound on false alarms takes releases that the very policy was "
+                "not trained on, so folds cannot give it: hold some out for `oumi-deploy "
+                "calibrate --alpha`, or take it out"
+            )
 
 
 def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationSettings:
@@ -51,16 +63,23 @@ def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationS
     plain = trainer_kwargs.get(SETTING) or {}
     if not isinstance(plain, Mapping):
         raise DeployError(f"{SETTING}: expected names and values, got {plain!r}")
-    names = ["alpha", *(f.name for f in fields(PauseRules))]
+    own = ("alpha", "folds")
+    names = [*own, *(f.name for f in fields(PauseRules))]
     for name in plain:
         if name not in names:
             raise DeployError(f"unknown setting {SETTING}.{name}: {near_name(name, names)}")
     try:
         check_alpha(plain.get("alpha"))
-        pauses = PauseRules(**{str(k): v for k, v in plain.items() if k != "alpha"})
+        pauses = PauseRules(**{str(k): v for k, v in plain.items() if k not in own})
+        folds = plain.get("folds")
+        if folds is not None and (type(folds) is not int or folds < 0 or folds == 1):
+            raise DeployError(f"folds: {folds!r} is not a whole number of 2 or more, or 0")
     except DeployError as error:
         raise DeployError(f"{SETTING}.{error}") from error
-    return CalibrationSettings(plain.get("alpha"), pauses)
+    settings = CalibrationSettings(plain.get("alpha"), pauses, folds)
+    if folds is not None:
+        settings.require_no_bound()
+    return settings
 
 
 def algorithm_kwargs(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ Entry points bring the command into `oumi-deploy`; nothing imports this part.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -31,13 +32,17 @@ import numpy as np
 from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, add_seed
 from oumi_deploy.cli.calibrate import figure_line
 from oumi_deploy.evaluation.folds import assign_folds, codes_by
+from oumi_deploy.plugin.cross_fitting import cross_fitted, deal_folds
+
+_log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Train and judge configs' policies over grouped folds: each group of releases is judged by a policy
 that never saw it, and all are scored together, beside what teams use today, fitted on the same
 folds. Within each fold the policy's confidence is fitted the same way: on what policies trained on
 some of the fold's groups say of the others (--inner-folds 0 leaves the policy uncalibrated, without
-PAUSE). Gains are those of the first config, release by release.
+PAUSE). Gains are those of the first config, release by release. `oumi-deploy fit` trains the policy
+that is judged here.
 
   oumi-deploy crossval -c configs/releases/train.yaml --episodes releases.parquet --folds 10
   oumi-deploy crossval -c A.yaml -c B.yaml --episodes F --by service --folds 0
@@ -102,6 +107,7 @@ def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.packed import read_episodes
     from oumi_deploy.evaluation.compare import as_rows
     from oumi_deploy.files import refuse_existing, replace_when_done
+    from oumi_deploy.plugin.quiet import each_warning_once
     from oumi_deploy.plugin.runs import load_train_config
 
     tables = {path for path in (args.table, args.comparison) if path is not None}
@@ -113,16 +119,27 @@ def _run(args: argparse.Namespace) -> None:
             name: load_train_config(path, args.overrides)
             for name, path in _named(args.config).items()
         }
+        if args.inner_folds:
+            _warn_of_bounds(configs)
         folds = assign_folds(codes_by(episodes, args.by), args.folds, args.seed)
-        result = cross_validate(
-            configs, episodes, folds, args.seed, args.inner_folds, not args.no_baselines
-        )
+        with each_warning_once():
+            result = cross_validate(
+                configs, episodes, folds, args.seed, args.inner_folds, not args.no_baselines
+            )
     first = next(iter(result["policies"].values()))
     for path, rows in ((args.table, first["episodes"]), (args.comparison, as_rows(result))):
         if path is not None:
             with replace_when_done(path, overwrite=args.overwrite) as draft:
                 pd.DataFrame(rows).to_csv(draft, index=False)
     print(json.dumps(result) if args.json else _describe(result, args.by))
+
+
+def _warn_of_bounds(configs: Mapping[str, Any]) -> None:
+    from oumi_deploy.plugin.calibration import read_calibration_settings
+
+    for name, config in configs.items():
+        if read_calibration_settings(config.training.trainer_kwargs).alpha is not None:
+            _log.warning("%s: judged without calibration.alpha, which folds cannot give", name)
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
@@ -225,7 +242,8 @@ def held_out_answers(
         train = episodes.select(folds != fold)
         policy, _ = train_policy(config, train, changes=changes)
         if n_inner:
-            calibration = _calibration_within(config, train, n_inner, seed, changes)
+            within = deal_folds(train, n_inner, seed, "--inner-folds")
+            calibration = cross_fitted(config, train, within, seed, changes)
             policy = replace(policy, calibration=calibration)
         parts.append(policy_answers(policy, episodes.select(folds == fold)))
         rows.append(np.flatnonzero(np.repeat(folds == fold, episodes.canary_lengths)))
@@ -233,22 +251,3 @@ def held_out_answers(
     return Answers(
         *(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Answers))
     )
-
-
-def _calibration_within(
-    config: Any, train: Any, n_inner: int, seed: int, changes: Mapping[str, Any] | None
-) -> Any:
-    """Returns a calibration from what policies trained on some of the groups say of the others."""
-    from oumi_deploy.evaluation.calibrate import calibration_points, fit_line
-    from oumi_deploy.plugin.calibration import read_calibration_settings
-    from oumi_deploy.plugin.runs import train_policy
-    from oumi_deploy.policy.calibration import Calibration
-
-    pauses = read_calibration_settings(config.training.trainer_kwargs).pauses
-    labelled = train.labels >= 0
-    folds = assign_folds(train.group_codes(), n_inner, seed)
-    points = []
-    for fold in np.unique(folds):
-        policy, _ = train_policy(config, train.select(folds != fold), changes=changes)
-        points.append(calibration_points(policy, pauses, train.select((folds == fold) & labelled)))
-    return Calibration(*fit_line(points), pauses)

@@ -21,6 +21,26 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
+def each_warning_once() -> Iterator[None]:
+    """Lets through Oumi's log what it has not said yet: many trainings say the same of the data."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in said:
+            return False
+        said.add(message)
+        return True
+
+    logger = logging.getLogger("oumi")
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
+
+
+@contextlib.contextmanager
 def quiet_oumi() -> Iterator[None]:
     """Keeps Oumi's log and progress bar out of ours."""
     loggers = [logging.getLogger(name) for name in ("oumi", "oumi.telemetry")]

@@ -70,13 +70,15 @@ def add_commands(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from oumi_deploy.episodes.packed import read_episodes
+    from oumi_deploy.plugin.quiet import each_warning_once
     from oumi_deploy.plugin.runs import load_train_config
 
     grid = dict(_read_try(words) for words in args.tries)
     episodes = read_episodes(args.episodes)
     with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads our answer
         config = load_train_config(args.config)
-        results = sweep(config, episodes, grid, args.folds, args.seed)
+        with each_warning_once():
+            results = sweep(config, episodes, grid, args.folds, args.seed)
     if args.json:
         print(json.dumps(results))
         return

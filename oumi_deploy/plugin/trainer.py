@@ -38,6 +38,7 @@ from oumi.utils.io_utils import save_json
 from oumi.utils.logging import logger
 from tqdm import tqdm
 
+from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.figures.run import CURVE_FILE, POLICY_FILE
@@ -48,8 +49,9 @@ from oumi_deploy.files import replace_when_done
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.plugin.calibration import calibrated, read_calibration_settings
 from oumi_deploy.plugin.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
+from oumi_deploy.plugin.cross_fitting import cross_fitted, deal_folds
 from oumi_deploy.plugin.errors import as_config_error
-from oumi_deploy.plugin.models import DeploymentModel, DeploymentQTable
+from oumi_deploy.plugin.models import DeploymentModel, DeploymentQNetwork, DeploymentQTable
 from oumi_deploy.plugin.preparation import (
     batch_size,
     describe_training,
@@ -87,11 +89,12 @@ _SAME_TO_RESUME = (
 
 
 class DeploymentTrainer(OumiTrainer):
-    """Trains a table or a network of Q-values on deployment episodes.
+    """Trains a table, a network or trees of Q-values on deployment episodes.
 
     `training.max_steps`, `logging_steps`, `save_steps` and `eval_steps` count
 
     - passes over all decisions, for a table on logged episodes;
+    - iterations of fitted Q iteration, for trees;
     - gradient steps on `per_device_train_batch_size` decisions, for a network on them;
     - episodes of the environment, for either in it.
     """
@@ -111,7 +114,7 @@ class DeploymentTrainer(OumiTrainer):
         """Reads the settings, encodes the episodes and builds the model.
 
         Args:
-            model: A `DeploymentQTable` or `DeploymentQNetwork`, new or loaded.
+            model: A `DeploymentQTable`, `DeploymentQNetwork` or `DeploymentTrees`, new or loaded.
             processing_class: None; episodes are not text.
             args: Oumi's training parameters, with our settings in `trainer_kwargs`.
             train_dataset: Rows of episodes.
@@ -134,6 +137,7 @@ class DeploymentTrainer(OumiTrainer):
         assert model.encoder is not None
         self.watched = watched_episodes(eval_dataset, episodes, model.encoder)
         self.experience = gather_experience(model, episodes, features, self.settings, args)
+        self.folds_to_calibrate_on = self._deal_folds(episodes, eval_dataset, args.data_seed)
         describe_training(model, episodes, len(features), self.settings)
         self.history: list[dict[str, float]] = []
         self.last_eval: dict[str, float] = {}
@@ -155,6 +159,21 @@ class DeploymentTrainer(OumiTrainer):
         self.learner = make_learner(
             model, self.experience, features, self.settings, self.params, self.optimizer
         )
+
+    def _deal_folds(
+        self, episodes: Episodes, eval_dataset: Any, seed: int
+    ) -> tuple[Episodes, np.ndarray] | None:
+        """Returns the training split with its folds, if these are what calibrates the policy."""
+        n_folds = self.calibration_settings.folds
+        if n_folds is None:
+            return None
+        with as_config_error("training.trainer_kwargs"):
+            if eval_dataset is not None:
+                raise DeployError(
+                    "calibration.folds has no effect where data.validation calibrates: take one of "
+                    "the two out"
+                )
+            return episodes, deal_folds(episodes, n_folds, seed, "calibration.folds")
 
     #
     # Training
@@ -206,8 +225,8 @@ class DeploymentTrainer(OumiTrainer):
         return {**outcome, "learning_rate": rate}
 
     def _step_schedule(self) -> None:
-        if isinstance(self.deployment_model, DeploymentQTable):
-            # A table has no optimiser step; the schedule only asks whether one was taken.
+        if not isinstance(self.deployment_model, DeploymentQNetwork):
+            # A table or trees have no optimiser step; the schedule only asks whether one was taken.
             self.optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
         self.lr_scheduler.step()
 
@@ -313,7 +332,7 @@ class DeploymentTrainer(OumiTrainer):
                 the validation split does not support; the policy is uncalibrated then.
         """
         finished, folder = self._finished_model(), Path(config.training.output_dir)
-        refused = self._calibrate(finished)
+        refused = self._calibrate(finished, config)
         with replace_when_done(folder / WEIGHTS_FILE) as draft:
             safetensors.torch.save_model(finished, str(draft))
         with replace_when_done(folder / PRETRAINED_FOLDER, folder=True) as draft, quiet_oumi():
@@ -340,11 +359,23 @@ class DeploymentTrainer(OumiTrainer):
         if not found.passes:
             logger.warning(f"The policy fails its vet: {', '.join(found.failed)}")
 
-    def _calibrate(self, model: DeploymentModel) -> DeployError | None:
-        """Calibrates a finished model on the validation split; returns why a bound was refused."""
+    def _calibrate(self, model: DeploymentModel, config: TrainingConfig) -> DeployError | None:
+        """Calibrates a finished model, on the validation split or by cross-fitting.
+
+        Returns:
+            Why a bound on false alarms was refused, if it was.
+        """
+        settings, seed = self.calibration_settings, self.params.data_seed
+        if self.folds_to_calibrate_on is not None:
+            try:
+                calibration = cross_fitted(config, *self.folds_to_calibrate_on, seed)
+            except DeployError as error:
+                logger.warning(f"The policy stays uncalibrated: {error}")
+            else:
+                model.describe(calibration=calibration.as_dict())
+            return None
         if self.eval_dataset is None:
             return None
-        settings, seed = self.calibration_settings, self.params.data_seed
         try:
             policy = calibrated(model.policy(), self.watched[0], settings, seed)
         except DeployError as error:
