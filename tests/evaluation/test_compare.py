@@ -30,6 +30,7 @@ from oumi_deploy.problem.rewards import Rewards
 
 STATE = ("error_rate.mean", "memory_usage.baseline", "health_score", "error_rate.missing")
 REWARDS = Rewards()
+KINDS = [("bad", 0), ("bad", 1), ("good", 0), ("good", 1)]
 LIKE = {"policy": "online rule", "other": "always roll back"}
 
 
@@ -51,7 +52,7 @@ def actions(releases, folds):
 def answers_of(actions: np.ndarray) -> Answers:
     """The answers of a policy that takes these actions and never pauses."""
     none = np.zeros(len(actions), dtype=np.int64)
-    return Answers(actions, np.full(len(actions), np.nan), none, none > 0)
+    return Answers(actions, np.full(len(actions), 0.5), none, none > 0, none > 0)
 
 
 def test_every_baseline_decides_on_every_release(releases, actions):
@@ -119,6 +120,8 @@ def test_the_text_and_the_csv_rows_show_the_table(releases, actions):
     )
     head, policy, never, late, *notes = as_text(table).splitlines()
     assert head.split()[:3] == ["precision", "recall", "F1"]
+    assert "held" in head
+    assert "0.0%" in policy
     assert policy.startswith("policy ")
     # Nothing was rolled back: no precision, and a recall of 0.
     assert never.removeprefix("always continue").split()[0] == "-"
@@ -129,6 +132,31 @@ def test_the_text_and_the_csv_rows_show_the_table(releases, actions):
     assert rows[1]["precision"] is None
     assert rows[1]["recall"] == 0
     assert rows[1]["gain_mean_reward_low"] < rows[1]["gain_mean_reward_high"]
+
+
+def test_held_releases_have_a_column_and_a_gain_beside_them(make_episodes):
+    rows = [{"step": [0, 1], "label": label, "group": label + str(i)} for label, i in KINDS]
+    releases = make_episodes(*rows)
+    # The policy rolls back the first bad one, holds the second and the first good one, and lets
+    # the second good one go on.
+    decision, held = np.array([1, 1, 2, 2, 2, 2, 0, 0]), np.zeros(8, dtype=bool)
+    held[[3, 5]] = True
+    none = np.zeros(8, dtype=np.int64)
+    answers = Answers(decision, np.full(8, 0.2), none, none > 0, held)
+    table = compare(releases, {"policy": answers}, {"never": none}, REWARDS, STATE)
+    ours, never = table["rows"]
+    assert ours["metrics"]["share_held"]["value"] == 0.5
+    assert never["metrics"]["share_held"]["value"] == 0
+    # 100, -10 less a wait of 2, -10, 50; against -202, -202, 50, 50.
+    gains = {name: gain["value"] for name, gain in never["gains"].items()}
+    assert gains["mean_reward_with_delay"] == (302 + 190 - 60 + 0) / 4
+    assert gains["mean_reward_with_delay_of_decided"] == (302 + 0) / 2
+    text = as_text(table)
+    assert "50.0%" in text
+    assert "pay a held one -10" in text.splitlines()[-1]
+    (policy, _) = as_rows(table)
+    assert policy["share_held"] == 0.5
+    assert policy["mean_reward_with_delay_of_decided"] == (100 + 50) / 2
 
 
 def test_on_enough_releases_the_best_achievable_value_is_there_and_best():

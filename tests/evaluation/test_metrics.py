@@ -34,13 +34,15 @@ from oumi_deploy.problem.rewards import Rewards
 FIGURES = {
     *("accuracy", "precision", "recall", "f1", "false_rollback_rate"),
     *("mean_reward", "mean_reward_with_delay", "median_delay_steps", "median_delay_minutes"),
+    *("mean_reward_with_delay_of_decided", "mean_reward_with_delay_withheld"),
+    *("share_held", "share_watched_while_traffic_rose"),
     *("share_ever_paused", "share_ended_by_fallback"),
 }
 
 
 def threshold_policy(episodes: Episodes, edge: float = 0.5) -> DeploymentPolicy:
-    """Rolls back where load is at or above the edge; continues where it is missing."""
-    table = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    """Rolls back where load is at or above the edge; says PAUSE where it is missing."""
+    table = np.array([[50.0, -50.0], [-200.0, 100.0], [50.0, -50.0]])
     encoder = fit_encoder(["load"], episodes)
     q_function = TableQ([np.array([edge])], table, np.ones((3, 2)))
     return DeploymentPolicy(encoder, q_function, "sequential", Rewards(), 1.0, {}, {})
@@ -81,14 +83,41 @@ def test_figures_worked_by_hand(make_episodes):
     # 3 * 100 - 200 + 2 * 50 - 50 = 150. Waits on bad ones cost 2 * 0.5: 0 + 2 + 3 + 3 of them.
     assert figures["mean_reward"] == pytest.approx(150 / 7)
     assert figures["mean_reward_with_delay"] == pytest.approx(142 / 7)
+    # Nothing was held, nor watched.
+    assert figures["mean_reward_with_delay_of_decided"] == figures["mean_reward_with_delay"]
+    assert figures["mean_reward_with_delay_withheld"] == figures["mean_reward_with_delay"]
+    assert figures["share_held"] == figures["share_watched_while_traffic_rose"] == 0
     # Delays of the bad ones caught: 0, 2, 3 steps and 0, 3, 10 minutes.
     assert figures["median_delay_steps"] == 2
     assert figures["median_delay_minutes"] == 3
     for figure in result["metrics"].values():
         assert figure.keys() == {"value", "low", "high"}
         assert figure["low"] <= figure["value"] <= figure["high"]
-    counts = ("n_episodes", "n_groups", "n_good", "n_bad", "n_unlabelled", "n_censored")
-    assert [result[name] for name in counts] == [8, 8, 3, 4, 1, 0]
+    counts = ("n_episodes", "n_groups", "n_good", "n_bad", "n_held", "n_unlabelled", "n_censored")
+    assert [result[name] for name in counts] == [8, 8, 3, 4, 0, 1, 0]
+
+
+def test_a_held_release_is_paid_and_is_no_decision(make_episodes):
+    silent = [np.nan] * 4
+    result = evaluated(
+        make_episodes(
+            release("bad", 1),
+            release("good", None),
+            {"load": silent, "label": "bad", "canary_share": 0.5},
+            {"load": [0.0, *silent[1:]], "label": "good", "canary_share": 0.5},
+        )
+    )
+    figures = {name: figure["value"] for name, figure in result["metrics"].items()}
+    # Two of four end without a word of how they fare: a person must decide, and nothing is wrong.
+    assert figures["share_held"] == 0.5
+    assert result["n_held"] == 2
+    assert figures["accuracy"] == figures["recall"] == figures["f1"] == 1
+    # 100 and 50, and -10 for each that is held; the bad ones waited once and three times at 1.
+    assert figures["mean_reward"] == pytest.approx((100 + 50 - 20) / 4)
+    assert figures["mean_reward_with_delay"] == pytest.approx((100 + 50 - 20 - 1 - 3) / 4)
+    assert figures["mean_reward_with_delay_of_decided"] == pytest.approx((100 + 50 - 1) / 2)
+    of_them = [entry for entry in result["episodes"] if entry["held"]]
+    assert [(e["decision"], e["correct"]) for e in of_them] == [("PAUSE", None)] * 2
 
 
 def test_the_table_has_an_entry_for_each_scored_episode(make_episodes):
@@ -107,6 +136,7 @@ def test_the_table_has_an_entry_for_each_scored_episode(make_episodes):
             "service": "pay",
             "label": "bad",
             "decision": "ROLLBACK",
+            "held": False,
             "paused": False,
             "fell_back": False,
             "correct": True,
@@ -121,6 +151,7 @@ def test_the_table_has_an_entry_for_each_scored_episode(make_episodes):
             "service": None,
             "label": "good",
             "decision": "CONTINUE",
+            "held": False,
             "paused": False,
             "fell_back": False,
             "correct": True,
