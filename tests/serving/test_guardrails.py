@@ -60,6 +60,15 @@ def test_an_answer_names_the_guardrails_that_fired(client, rows):
     assert NAMES[0] in back["explanation"]["sentence"]
 
 
+def test_nothing_delays_a_rollback_that_a_guardrail_asks_for(serve, policy, policy_file, rows):
+    save(policy, policy_file, *LIMITS)
+    client = serve(explore=0.999, seed=1)
+    said = asked(client, rows, 110.0, 120.0)
+    assert (said["decision"], said["explored"]) == ("ROLLBACK", False)
+    (logged,) = client.get("/v1/decisions").json()["decisions"]
+    assert logged["propensity"] == 1, "nothing was drawn"
+
+
 def test_the_log_and_the_dashboard_name_them_later(client, rows):
     answer = asked(client, rows, 5.0, 120.0)
     (logged,) = client.get("/v1/decisions", params={"service": "shop"}).json()["decisions"]

@@ -252,7 +252,29 @@ def test_a_late_answer_says_nothing_of_who_has_looked_well_since(policy_file, fi
 def test_at_the_last_observation_nothing_waits(serve, culprit, dragged):
     client = serve()
     culprit(client)
+    waits = dragged(client, last=True, asks_again=True)
+    assert waits["reasons"] == ["held_for_culprit"], "another one comes"
     assert dragged(client, last=True)["decision"] == "ROLLBACK"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "waits"),
+    [
+        (["certain_risk"], True),
+        (["watch_ended"], True),
+        (["paused_too_long"], True),
+        (["guardrail"], False),
+    ],
+)
+def test_a_guardrails_rollback_waits_for_nobody_and_any_other_may(policy_file, reasons, waits):
+    windows = Windows(ServiceSettings(policy=policy_file))
+    windows.settle(entry_of("catalogue", "api", 0.95), minutes([0.9] * 3, [0.0] * 3))
+    entry = replace(entry_of("checkout", "api", 0.9), reasons=reasons)
+    told = windows.settle(entry, minutes([0.6] * 3, [0.6] * 3))
+    assert told.decision == ("PAUSE" if waits else "ROLLBACK")
+    assert told.reasons == [*reasons, *["held_for_culprit"] * waits], "it is held by name"
+    assert told.suspects is not None
+    assert any(suspect["waited_for"] for suspect in told.suspects) is waits
 
 
 def test_a_culprit_of_long_ago_is_forgotten(serve, culprit, dragged):
