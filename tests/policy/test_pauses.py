@@ -42,7 +42,7 @@ def policy(make_table, calibrate_as_is):
 
     The usual error rate is 0.1.
     """
-    return calibrate_as_is(make_table([0.05, 0.9, 0.05], [0.15]))
+    return calibrate_as_is(make_table([0.05, 0.9, 0.05], [0.15]), watch_limit=3)
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def patient(make_table, calibrate_as_is):
 
     def make(**rules) -> DeploymentPolicy:
         beliefs, edges = [0.05, 0.26, 0.4, 0.7, 0.95, 0.05], [0.1, 0.2, 0.3, 0.4]
-        return calibrate_as_is(make_table(beliefs, edges, waiting=200), **rules)
+        table = make_table(beliefs, edges, waiting=200)
+        return calibrate_as_is(table, **{"watch_limit": 3, **rules})
 
     return make
 
@@ -195,7 +196,8 @@ def test_few_requests_never_hold_back_a_rollback_that_other_metrics_carry(
     # Nor a ROLLBACK for certain, or at the end of a watch.
     certain = make_table([0.05, 0.95, 0.05], [0.3], state, waiting=400)
     assert calibrate_as_is(certain).decide([leak]).reasons == ("certain_risk",)
-    watched = calibrate_as_is(make_table([0.05, 0.6, 0.05], [0.3], state, waiting=400))
+    table = make_table([0.05, 0.6, 0.05], [0.3], state, waiting=400)
+    watched = calibrate_as_is(table, watch_limit=3)
     assert answers(watched, leak, leak, leak) == ["PAUSE", "PAUSE", "ROLLBACK"]
     assert reasons(watched, leak) == ("few_requests", "watching")
 
@@ -366,12 +368,13 @@ def test_without_calibration_the_risk_is_what_q_rollback_implies(make_table):
     assert (well.decision, well.calibrated) == ("CONTINUE", False)
     assert well.risk == pytest.approx(0.05, abs=1e-3)
     # The rules of PAUSE are the defaults.
-    assert answers(policy, SILENT, *rates(0.3, 0.3)) == ["PAUSE", "PAUSE", "ROLLBACK"]
+    assert answers(policy, *rates(*[0.3] * 30)) == ["PAUSE"] * 29 + ["ROLLBACK"]
     assert reasons(policy, {**WELL, "requests": 19}) == ("few_requests",)
 
 
 def bounded(table: DeploymentPolicy, rollback_from: float, **rules) -> DeploymentPolicy:
-    calibration = Calibration(0.0, 1.0, PauseRules(**rules), 0.05, rollback_from)
+    pauses = PauseRules(**{"watch_limit": 3, **rules})
+    calibration = Calibration(0.0, 1.0, pauses, 0.05, rollback_from)
     return replace(table, calibration=calibration)
 
 

@@ -158,6 +158,7 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
     for m in METRICS:
         value = NAN if last[m] is None else last[m]
         known = [row[m] for row in canary if row[m] is not None]
+        before = [row[m] for row in canary[:-1] if row[m] is not None]
         times = range(len(canary)) if start is None else minutes
         base = _mean([r[m] for r in rows if r["phase"] == "baseline" and r[m] is not None])
         gaps = [
@@ -178,6 +179,9 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
             f"{m}.baseline_mean": _mean(known) - base,
             f"{m}.control": gaps[-1],
             f"{m}.control_mean": _mean([gap for gap in gaps if gap == gap]),
+            f"{m}.mean_before": _mean(before),
+            f"{m}.baseline_mean_before": _mean(before) - base,
+            f"{m}.control_mean_before": _mean([gap for gap in gaps[:-1] if gap == gap]),
             f"{m}.missing": 1 - len(known) / len(canary),
             f"{m}.unmatched": sum(r[m] is None and r[f"control_{m}"] is not None for r in canary)
             / len(canary),

@@ -40,6 +40,7 @@ def test_every_reward_can_be_set():
         "missed_rollback": -3,
         "unnecessary_rollback": -4,
         "step_cost": 5,
+        "held": -10,
     }
     assert Rewards(**rewards.as_dict()) == rewards
 
