@@ -13,13 +13,22 @@
 # limitations under the License.
 """Tabular Q-learning, against numbers worked by hand and against value iteration."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
 
-from oumi_deploy.learning.table import ReplayedTable, fill_unvisited, q_learning_update
+from oumi_deploy.learning.table import (
+    ReplayedTable,
+    fill_unvisited,
+    keep_order,
+    q_learning_update,
+)
 from oumi_deploy.learning.transitions import Transitions, make_transitions
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.rewards import Rewards
 
 
@@ -180,3 +189,124 @@ def test_filling_never_leaves_the_range_of_what_was_learnt(data):
     np.testing.assert_array_equal(table[known, 1], learnt)
     assert (table[:, 1] >= learnt.min() - 1e-4).all()
     assert (table[:, 1] <= learnt.max() + 1e-4).all()
+
+
+BOUNDS = Bounds(rollback=(-50, 100), going_on=(-220, 100))
+
+
+def in_order(
+    q_rollback: np.ndarray, lead: np.ndarray, counts: np.ndarray, signs: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Q(ROLLBACK) and lead of a table that was put in order, arrays of the shape of the bins."""
+    shape = q_rollback.shape
+    q = np.stack([q_rollback - lead, q_rollback], axis=-1)
+    # In double precision, so that a test can tell the nearest table from one near it.
+    table = q.reshape(-1, 2).astype(np.float64)
+    both = np.repeat(counts.reshape(-1, 1), 2, axis=1).astype(np.float64)
+    keep_order(table, both, shape, np.array(signs), BOUNDS)
+    back = table.reshape(*shape, 2)
+    return back[..., 1], back[..., 1] - back[..., 0]
+
+
+def test_a_table_is_put_in_order_worked_by_hand():
+    # Bins 0, 1, 2 and missing. 40 of three decisions and 20 of one: (3 * 40 + 20) / 4 = 35.
+    q, lead = np.array([10.0, 40.0, 20.0, -30.0]), np.array([0.0, -10.0, 6.0, 50.0])
+    counts = np.array([5.0, 3.0, 1.0, 9.0])
+    ordered, ordered_lead = in_order(q, lead, counts, [1])
+    np.testing.assert_allclose(ordered, [10, 35, 35, -30])
+    # The leads 0 of five and -10 of three: -30 / 8 = -3.75.
+    np.testing.assert_allclose(ordered_lead, [-3.75, -3.75, 6, 50])
+    # Where lower is worse, it is 10 and 40 that stand wrong: (5 * 10 + 3 * 40) / 8 = 21.25.
+    np.testing.assert_allclose(in_order(q, lead, counts, [-1])[0], [21.25, 21.25, 20, -30])
+    # Without an order all stays.
+    np.testing.assert_allclose(in_order(q, lead, counts, [0])[0], q)
+
+
+values = st.floats(-50, 100)
+weights = st.sampled_from([1.0, 2.0, 10.0, 1e4])
+
+
+@given(st.lists(st.tuples(values, weights), min_size=1, max_size=12), st.sampled_from([1, -1]))
+def test_along_one_feature_it_is_isotonic_regression(pairs, sign):
+    q, counts = (np.array(x) for x in zip(*pairs, strict=True))
+    missing = [7.0]
+    lead = 0.4 * q
+    ordered, leads = in_order(
+        np.append(q, missing), np.append(lead, missing), np.append(counts, 3.0), [sign]
+    )
+    exact = IsotonicRegression(increasing=sign > 0).fit_transform(
+        np.arange(len(q)), q, sample_weight=counts
+    )
+    np.testing.assert_allclose(ordered, [*exact, 7], atol=1e-6)
+    np.testing.assert_allclose(leads, [*(0.4 * exact), 7], atol=1e-6)
+
+
+def nearest_in_order(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The nearest array that rises along all axes, by the min-max formula over all upper sets.
+
+    x(c) is the largest, over upper sets U with c, of the smallest, over lower sets L with c, of the
+    weighted mean over what is in both (Robertson, Wright and Dykstra 1988, 1.4.4).
+    """
+    where = list(product(*map(range, values.shape)))
+    n = len(where)
+    above = np.array([[all(np.array(p) <= q) for q in where] for p in where])
+    sets = (np.array([bits >> i & 1 for i in range(n)], dtype=bool) for bits in range(1, 2**n))
+    upper = [u for u in sets if not (above[u].any(axis=0) & ~u).any()]
+    lower = [~u for u in upper if not u.all()] + [np.ones(n, dtype=bool)]
+    v, w = values.reshape(-1), weights.reshape(-1)
+    return np.array(
+        [
+            max(
+                min(np.average(v[u & d], weights=w[u & d]) for d in lower if d[c])
+                for u in upper
+                if u[c]
+            )
+            for c in range(n)
+        ]
+    ).reshape(values.shape)
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_along_several_features_it_is_the_nearest_table_in_order(data):
+    shape = data.draw(st.sampled_from([(2, 3), (3, 3), (2, 2, 2)]))
+    n, width = int(np.prod(shape)), tuple(size + 1 for size in shape)
+    known = tuple(slice(0, size) for size in shape)
+    q, counts = np.zeros(width), np.ones(width)
+    q[known] = np.reshape(data.draw(st.lists(values, min_size=n, max_size=n)), shape)
+    few = st.sampled_from([1.0, 3.0, 30.0])
+    counts[known] = np.reshape(data.draw(st.lists(few, min_size=n, max_size=n)), shape)
+    signs = data.draw(st.lists(st.sampled_from([1, -1]), min_size=len(shape), max_size=len(shape)))
+    ordered, leads = in_order(q, 0.4 * q, counts, signs)
+    turn = tuple(slice(None, None, sign) for sign in signs)
+    exact = nearest_in_order(q[known][turn], counts[known][turn])[turn]
+    np.testing.assert_allclose(ordered[known], exact, atol=1e-3)
+    np.testing.assert_allclose(leads[known], 0.4 * exact, atol=1e-3)
+
+
+@given(st.data())
+def test_whatever_the_counts_a_table_is_in_order_and_within_its_bounds(data):
+    shape = tuple(data.draw(st.lists(st.integers(2, 5), min_size=1, max_size=3)))
+    random = np.random.default_rng(data.draw(st.integers(0, 999)))
+    n = int(np.prod(shape))
+    table = random.uniform(-400, 300, (n, 2)).astype(np.float32)
+    counts = np.where(random.random((n, 2)) < 0.5, 0, 10.0 ** random.integers(0, 6, (n, 2)))
+    signs = random.integers(-1, 2, len(shape))
+    keep_order(table, counts.astype(np.float32), shape, signs, BOUNDS)
+    low, high = np.array([BOUNDS.going_on, BOUNDS.rollback]).T
+    assert (table >= low - 1e-4).all()
+    assert (table <= high + 1e-4).all()
+    q = table.reshape(*shape, 2).astype(np.float64)
+    for axis, sign in enumerate(signs):
+        # Without the bin of missing values, which is the last.
+        known = np.moveaxis(q, axis, 0)[:-1]
+        steps = sign * np.diff(known, axis=0)
+        assert (steps[..., 1] >= 0).all()
+        assert (steps[..., 1] - steps[..., 0] >= -1e-4).all()
+
+
+def test_what_nothing_was_learnt_of_yields_to_what_was():
+    # A cell that was filled in from its neighbours stands against one of a hundred decisions.
+    q = np.array([100.0, -20.0, 0.0])
+    ordered, _ = in_order(q, 0 * q, np.array([0.0, 100.0, 1.0]), [1])
+    np.testing.assert_allclose(ordered[:2], -20, atol=0.2)
