@@ -16,6 +16,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,6 +25,7 @@ from oumi_deploy.learning.learners import LoggedNetwork
 from oumi_deploy.learning.network import QNetwork
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.transitions import make_transitions
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import encode_episodes, fit_encoder
 from oumi_deploy.problem.rewards import Rewards
 
@@ -46,7 +48,8 @@ def replay(make_episodes) -> Replay:
 
 def make_members(n: int) -> list[QNetwork]:
     torch.manual_seed(0)
-    return [QNetwork(4, [6]) for _ in range(n)]
+    signs = np.array([1, 1, 0, 0])
+    return [QNetwork(signs, [6], Bounds.of(Rewards(), 3), 200.0) for _ in range(n)]
 
 
 def learner_of(networks: list[QNetwork], replay: Replay) -> LoggedNetwork:

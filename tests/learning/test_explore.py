@@ -25,13 +25,19 @@ from oumi_deploy.learning.explore import Explorer, NetworkAgent, TableAgent
 from oumi_deploy.learning.learners import explore_with_network, explore_with_table, play_environment
 from oumi_deploy.learning.network import QNetwork
 from oumi_deploy.learning.settings import AlgorithmSettings
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import fit_encoder
 from oumi_deploy.problem.environment import DeploymentEnvironment
+from oumi_deploy.problem.rewards import Rewards
 
 CONTINUE, ROLLBACK = 0, 1
 SETTINGS = AlgorithmSettings(
     experience="environment", state=("load",), discount=0.9, replay_size=16, target_update_steps=3
 )
+
+
+def small_network(scale: float) -> QNetwork:
+    return QNetwork(np.array([1, 0]), [4], Bounds.of(Rewards(), 2), scale)
 
 
 def world(episodes, form="sequential") -> DeploymentEnvironment:
@@ -132,7 +138,7 @@ def with_table(episodes):
 
 def with_network(episodes):
     torch.manual_seed(0)
-    network = QNetwork(2, [4])
+    network = small_network(200.0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     dqn = DQN(network, DQNRule(target_update_steps=3), optimizer.step)
     learner = explore_with_network(world(episodes), SETTINGS, dqn, 200.0, 4, seed=5)
@@ -169,7 +175,7 @@ def test_a_checkpoint_of_something_else_cannot_be_restored(make_episodes):
 def test_a_network_learns_from_its_latest_steps_alone(make_episodes):
     episodes = many(make_episodes)
     environment = world(episodes)
-    dqn = DQN(QNetwork(2, [4]), DQNRule(), lambda: None)
+    dqn = DQN(small_network(100.0), DQNRule(), lambda: None)
     agent = NetworkAgent(
         dqn, environment.inputs, 0.9, 100.0, 8, replay_size=3, random=np.random.default_rng(0)
     )

@@ -30,14 +30,16 @@ def test_nothing_set_is_the_documented_default():
     assert settings.state == ("error_rate", "memory_usage", "cpu_usage", "health_score")
     assert (settings.form, settings.experience) == ("sequential", "logged")
     assert (settings.discount, settings.n_steps, settings.cql_weight) == (1.0, 1, 0.0)
-    assert settings.rewards == Rewards(100, 50, -200, -50, 2)
+    assert settings.rewards == Rewards(100, 50, -200, -50, 2, held=-10)
+    assert settings.directions == {}
 
 
 def test_values_arrive_in_their_own_types():
     settings = read_settings(
         {
             "state": ["error_rate", "error_rate.max", "steps"],
-            "rewards": {"missed_rollback": -500, "step_cost": 0},
+            "rewards": {"missed_rollback": -500, "step_cost": 0, "held": -20},
+            "directions": {"error_rate": "either"},
             "discount": 1,
             "n_steps": 3.0,
             "double": False,
@@ -45,7 +47,8 @@ def test_values_arrive_in_their_own_types():
         network=True,
     )
     assert settings.state == ("error_rate", "error_rate.max", "steps")
-    assert settings.rewards == Rewards(missed_rollback=-500, step_cost=0)
+    assert settings.rewards == Rewards(missed_rollback=-500, step_cost=0, held=-20)
+    assert settings.directions == {"error_rate": "either"}
     assert isinstance(settings.discount, float)
     assert isinstance(settings.n_steps, int)
     assert settings.n_steps == 3
@@ -67,6 +70,17 @@ def test_values_arrive_in_their_own_types():
         ({"state": "error_rate"}, "state: expected a list, got 'error_rate'"),
         ({"state": 3}, "state: expected a list, got 3"),
         ({"state": ["label"]}, "state: label cannot be state"),
+        ({"directions": "higher"}, "directions: expected metrics and which values are worse"),
+        ({"directions": {"queue": "higher"}}, "directions: the state has no metric queue: there"),
+        ({"directions": {"eror_rate": "higher"}}, "directions: .* did you mean error_rate"),
+        (
+            {"directions": {"error_rate": "up"}},
+            r"directions\.error_rate: 'up' is not one of higher, lower, either",
+        ),
+        (
+            {"directions": {"error_rate": ["higher"]}},
+            r"directions\.error_rate: \['higher'\] is not",
+        ),
         ({"discount": "0.9"}, "discount: '0.9' is not a number"),
         ({"discount": True}, "discount: True is not a number"),
         ({"double": 1}, "double: 1 is not true or false"),
@@ -156,6 +170,7 @@ def test_every_setting_can_be_set_somewhere():
         (logged | {"target_network": "hard", "target_update_steps": 5, "loss": "huber"}, True),
         (explored | {"experience": "environment", "form": "sequential"}, True),
         ({"target_network": "soft", "target_tau": 0.1, "rewards": {}, "state": ["a"]}, True),
+        ({"directions": {"a": "higher"}, "state": ["a"]}, False),
     ]
     for plain, network in parts:
         settings = read_settings(plain, network=network)
