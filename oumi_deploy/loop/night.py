@@ -107,6 +107,7 @@ class _Night:
                 releases.calibrate,
                 pauses=self.settings.pauses,
                 alpha=self.settings.alpha,
+                guardrails=self.champion.guardrails,
                 seed=self.settings.seed,
             )
         with self.timed("vet"):

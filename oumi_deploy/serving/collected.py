@@ -13,6 +13,7 @@
 # limitations under the License.
 """Observations that the service collects itself, from Prometheus."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from oumi_deploy.errors import DeployError
@@ -20,7 +21,7 @@ from oumi_deploy.serving.log.entries import RolloutName
 from oumi_deploy.serving.sources import Found, SourceAway
 from oumi_deploy.serving.telemetry.collector import collect
 from oumi_deploy.serving.telemetry.prometheus import TelemetryUnavailable, connect
-from oumi_deploy.serving.telemetry.queries import ReleaseName
+from oumi_deploy.serving.telemetry.queries import ReleaseName, columns_of
 from oumi_deploy.serving.telemetry.settings_file import read_telemetry
 
 MOST_STEPS = 2_000
@@ -39,6 +40,11 @@ class PrometheusSource:
         """
         self._settings = read_telemetry(path)
         self._client = connect(self._settings)
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns of the episode format that it asks for."""
+        return columns_of(self._settings)
 
     async def observations(self, name: RolloutName, started_at: float, now: float) -> Found:
         """Returns the rollout so far.

@@ -76,7 +76,7 @@ class Engine:
 
     def __init__(self, settings: ServiceSettings, log: DecisionLog, source: Source | None):
         self.settings, self.log, self.source = settings, log, source
-        self.policies = PolicyFile(settings.policy)
+        self.policies = PolicyFile(settings.policy, None if source is None else source.columns)
         self.monitoring = Monitoring()
         self.held = HeldRollouts()
         self.windows = Windows(settings)

@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,17 @@ class PolicyFile:
         refused: Why the file as it stands was refused, None where it is in use.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, collected: Collection[str] | None = None):
         """Reads the file.
+
+        Args:
+            path: The file.
+            collected: The columns that the service collects; None where it collects none.
 
         Raises:
             DeployError: If it is missing, no policy, or not calibrated.
         """
-        self.path = path
+        self.path, self._collected = path, collected
         self._seen = _stamp(path)
         self.current = read_versioned(path)
         self._warn()
@@ -97,6 +101,18 @@ class PolicyFile:
     def _warn(self) -> None:
         for warning in self.current.warnings:
             _log.warning("policy %s: %s", self.current.version, warning)
+        if self._collected is None:
+            return
+        for rail in self.current.policy.guardrails.rails:
+            lacking = [column for column in rail.columns if column not in self._collected]
+            if lacking:
+                _log.warning(
+                    "policy %s: the guardrail %s reads %s, which is not collected: add a query, or "
+                    "send it with the question",
+                    self.current.version,
+                    rail.name,
+                    " and ".join(lacking),
+                )
 
 
 def read_versioned(path: Path) -> Versioned:

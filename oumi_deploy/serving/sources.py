@@ -13,7 +13,7 @@
 # limitations under the License.
 """Where observations come from that a question does not bring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,6 +53,11 @@ def since(observations: Sequence[Mapping[str, Any]], first_asked: float) -> list
 
 class Source(Protocol):
     """Collects the observations of a rollout."""
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The columns of the episode format that it asks for."""
+        ...
 
     async def observations(self, name: RolloutName, started_at: float, now: float) -> Found:
         """Returns the rollout so far.

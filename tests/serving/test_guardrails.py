@@ -29,11 +29,14 @@ LIMITS = [
 NAMES = ["queue above 100 for 2 observations", "queue above 50"]
 
 
+def save(policy, path, *limits, present=()):
+    guardrails = read_guardrails({"limits": limits, "present": present})
+    replace(policy, calibration=Calibration(0.0, 1.0, guardrails=guardrails)).save(path)
+
+
 @pytest.fixture
 def client(serve, policy, policy_file):
-    guardrails = read_guardrails({"limits": LIMITS})
-    guarded = replace(policy, calibration=Calibration(0.0, 1.0, guardrails=guardrails))
-    guarded.save(policy_file)
+    save(policy, policy_file, *LIMITS)
     return serve()
 
 
@@ -84,3 +87,27 @@ def test_a_log_of_before_reads_as_one_without_guardrails(client, rows, tmp_path)
         connection.execute(sa.text("UPDATE decisions SET guardrails = NULL"))
     (shown,) = client.get("/v1/rollouts").json()["rollouts"]
     assert "a guardrail fired" in shown["latest"]["why"]
+
+
+def test_a_guardrail_on_what_is_not_collected_is_told_at_the_start(
+    serve, policy, policy_file, tmp_path, caplog
+):
+    telemetry = tmp_path / "telemetry.toml"
+    telemetry.write_text('url = "http://127.0.0.1:9"\n[queries]\nlag = "max(lag{{pods}})"\n')
+    beside = {"compared_with": "control", "answer": "PAUSE"}
+    limits = [
+        {"metric": "lag", "above": 5, **beside},
+        {"metric": "latency", "above": 5, **beside},
+        {"metric": "n_pods", "below": 2, **beside},
+    ]
+    save(policy, policy_file, *limits, present=[{"metric": "error_rate"}, {"metric": "queue"}])
+    serve(telemetry=telemetry)
+    said = [r.getMessage() for r in caplog.records if "not collected" in r.getMessage()]
+    assert [line.partition(": ")[2].partition(", which")[0] for line in said] == [
+        "the guardrail latency above control + 5 reads latency and control_latency",
+        "the guardrail n_pods below control + 2 reads control_n_pods",
+        "the guardrail queue missing reads queue",
+    ]
+    caplog.clear()
+    serve(telemetry=None)
+    assert "not collected" not in caplog.text

@@ -24,6 +24,8 @@ from oumi_deploy.serving.sources import Found
 class Lacking:
     """Collects, and has something to say of what it collected."""
 
+    columns = ("error_rate",)
+
     def __init__(self, n_notes: int):
         self._notes = [f"metric_{i}: no series" for i in range(n_notes)]
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
+from oumi_deploy.episodes.schema import CONTROL, ROLLOUT_COLUMNS
 from oumi_deploy.serving.telemetry.template import expand_fresh, fill
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ def queries_of_old(settings: "TelemetrySettings", name: ReleaseName) -> dict[str
     """Returns the PromQL of each metric of the old version, see `queries_of_new`."""
     queries = _queries(settings, name, settings.stable, settings.canary)
     return {metric: query for metric, query in queries.items() if metric not in _NEW_ONLY}
+
+
+def columns_of(settings: "TelemetrySettings") -> set[str]:
+    """Returns the columns that the queries give, of the new version and of the old one."""
+    return {*settings.queries, *(CONTROL + m for m in settings.queries if m not in _NEW_ONLY)}
 
 
 def _queries(

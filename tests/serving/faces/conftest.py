@@ -39,11 +39,13 @@ class Given:
         rows: The rollout's observations.
         is_away: Whether it cannot be reached.
         asked: What was asked for: the rollout and its start.
+        columns: What it asks for.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     is_away: bool = False
     asked: list[tuple[RolloutName, float]] = field(default_factory=list)
+    columns: tuple[str, ...] = ("error_rate",)
 
     async def observations(self, name: RolloutName, started_at: float, now: float) -> Found:
         self.asked.append((name, started_at))
