@@ -70,12 +70,14 @@ def contents_of(policy: DeploymentPolicy, episodes: Episodes, **options) -> dict
 def test_the_contents_are_worked_by_hand(policy, releases):
     said = contents_of(policy, releases)
     assert said["judged_on"] == {
-        **{"n_episodes": 4, "n_groups": 4, "n_good": 2, "n_bad": 2, "n_unlabelled": 0},
-        **{"n_censored": 0, "n_in_file": 4, "n_trained_on": 0},
+        **{"n_episodes": 4, "n_groups": 4, "n_good": 2, "n_bad": 2, "n_held": 0},
+        **{"n_unlabelled": 0, "n_censored": 0, "n_in_file": 4, "n_trained_on": 0},
         **{"all_seen": False, "knows_groups": True, "calibrated_on_them": False},
     }
     delay = {"unit": "steps", "delays": [1.0], "n": [1], "share": [0.5], "median": 1.0}
-    assert said["delay"] == {**delay, "n_bad": 2, "n_caught": 1}
+    assert said["delay"] == {**delay, "n_bad": 2, "n_caught": 1, "n_held": 0}
+    assert said["watches"] == {"n_scored": 4, "n_share_rose": 0}
+    assert said["coverage"]["own"] == {"share": 1.0, "error": 0.5}
     # Q(ROLLBACK) of -30 and 80, on a scale of -50 to 100: a belief of 2/15, and of 13/15.
     assert said["comparison"]["rows"][0]["metrics"]["recall"]["value"] == 0.5
     counts = said["reliability"]["histogram"]
@@ -87,6 +89,7 @@ def test_the_contents_are_worked_by_hand(policy, releases):
 def test_results_are_told_apart_by_fault_type(policy, releases):
     rows = {row["name"]: row for row in contents_of(policy, releases)["by"]["fault_type"]}
     spike = {"n": 1, "n_bad": 1, "caught": 1, "n_good": 0, "disturbed": 0, "median_delay": 1.0}
+    spike |= {"bad_held": 0, "good_held": 0}
     assert rows["spike"] == {
         **{"name": "spike", "mean_reward": 100.0, "mean_reward_with_delay": 98.0},
         **spike,
@@ -146,7 +149,8 @@ def test_false_alarms_are_told_by_group_and_by_release(policy, make_episodes):
 
 
 def test_false_alarms_by_the_fallback_are_told(policy, make_episodes):
-    pausing = replace(policy, calibration=Calibration(0.0, 1.0, PauseRules(min_requests=50.0)))
+    rules = PauseRules(min_requests=50.0, pause_fallback="ROLLBACK")
+    pausing = replace(policy, calibration=Calibration(0.0, 1.0, rules))
     quiet = {"error_rate": [0.1, 0.1], "requests": [10, 10], "label": "good"}
     busy = {"error_rate": [0.1, 0.1], "requests": [90, 90], "label": "good"}
     said = contents_of(pausing, make_episodes(quiet, busy))
@@ -199,8 +203,19 @@ def test_it_warns_of_what_it_cannot_know(policy, releases):
     assert "not calibrated" in warnings
     assert "4 groups" in warnings
     assert "too few to say, by fault type: leak, spike." in warnings
-    assert said["reliability"] is None
+    # What its Q-values imply is shown, and called that.
+    assert said["reliability"]["brier"]["value"] is not None
+    assert "its risk is what its Q-values imply" in render(said)
     assert "oumi-deploy calibrate --policy" in render(said)
+
+
+def test_an_old_policy_that_is_not_calibrated_states_no_risk(policy, releases):
+    encoder = replace(policy.encoder, directions=None)
+    old = replace(policy, calibration=None, version=1, encoder=encoder)
+    said = contents_of(old, releases)
+    assert said["reliability"] is said["coverage"] is None
+    assert any("states no risk" in warning for warning in said["warnings"])
+    assert "so it states no risk" in render(said)
 
 
 def test_it_warns_of_faults_mostly_missed_and_of_what_is_mostly_disturbed(policy, make_episodes):
@@ -209,7 +224,7 @@ def test_it_warns_of_faults_mostly_missed_and_of_what_is_mostly_disturbed(policy
     disturbed = {"error_rate": [0.5], "label": "good", "fault_type": "warm_up"}
     said = contents_of(policy, make_episodes(*[missed] * 4, *[caught] * 2, *[disturbed] * 5))
     warnings = " ".join(said["warnings"])
-    assert "Less than half of the bad releases caught, by fault type: leak (2 of 6)." in warnings
+    assert "caught that it decided, by fault type: leak (2 of 6)." in warnings
     assert "releases rolled back, by fault type: warm_up (5 of 5)." in warnings
 
 
@@ -238,17 +253,69 @@ def test_what_it_is_no_better_than_is_named(policy, make_episodes):
 
 
 def test_what_pauses_cost_is_told(policy, make_episodes):
-    # Nobody reports in a third of the good releases: the fallback rolls back what would have stood.
+    # Nobody reports in a third of the good releases: a person is asked about what would have stood.
     bad = [{"error_rate": [0.5, 0.5], "label": "bad", "group": f"b{i}"} for i in range(12)]
     good = [{"error_rate": [0.1, 0.1], "label": "good", "group": f"g{i}"} for i in range(12)]
     lost = [{"error_rate": [np.nan] * 2, "label": "good", "group": f"l{i}"} for i in range(12)]
     said = report_contents(policy, make_episodes(*bad, *good, *lost), n_folds=2)
     bare = said["comparison"]["rows"][1]
     assert bare["metrics"]["precision"]["value"] == 1.0
-    assert bare["gains"]["mean_reward_with_delay"]["value"] == pytest.approx(-100 / 3)
+    assert bare["name"] == "its Q-values alone"
+    # 50 for each that went on, -10 for each that is held.
+    assert bare["gains"]["mean_reward_with_delay"]["value"] == pytest.approx(-60 / 3)
+    assert bare["gains"]["mean_reward_with_delay_of_decided"]["value"] == 0
     (warning,) = [w for w in said["warnings"] if "pauses" in w]
-    assert "cost 33.3 of the mean reward" in warning
-    assert not any("earns less" in w and "pauses" in w for w in said["warnings"])
+    assert "cost 20.0 of the mean reward" in warning
+    assert not any("earns less" in w and "Q-values" in w for w in said["warnings"])
+    page = render(said)
+    assert "33.3% (" in page
+    assert "were held in the end, for a person to decide" in page
+    assert "gain of decided" in page
+    assert "pay one that was held for a person -10" in page
+
+
+def test_releases_that_are_held_are_told_apart_everywhere(policy, make_episodes):
+    lost = {"error_rate": [0.1, np.nan, np.nan], "fault_type": "lost"}
+    releases = make_episodes(
+        {**lost, "label": "bad"},
+        {**lost, "label": "good"},
+        *[{"error_rate": [0.1, 0.1, 0.1], "label": "good", "fault_type": "none"}] * 3,
+    )
+    said = contents_of(policy, releases)
+    assert said["judged_on"]["n_held"] == 2
+    assert said["comparison"]["rows"][0]["metrics"]["share_held"]["value"] == 0.4
+    assert said["coverage"]["own"] == {"share": 0.6, "error": 0.0}
+    by = {row["name"]: row for row in said["by"]["fault_type"]}
+    assert (by["lost"]["bad_held"], by["lost"]["good_held"], by["lost"]["caught"]) == (1, 1, 0)
+    assert said["delay"]["n_held"] == 1
+    # 100 against -10 less two waits; 50 against -10.
+    assert [(w["kind"], w["decision"], w["loss"]) for w in said["worst"]] == [
+        ("held", "PAUSE", 114.0),
+        ("held", "PAUSE", 60.0),
+    ]
+    assert said["worst"][0]["explanation"].startswith("PAUSE: a person must decide, as no ")
+    page = render(said)
+    assert "held for a person to decide" in page
+    assert "rolled back</text>" not in page
+
+
+def test_a_watch_while_the_recording_raised_the_traffic_is_counted(policy, make_episodes):
+    # From 0.4 on the risk is 0.4, and another look is worth more than a ROLLBACK.
+    table = np.array([[20.0, -30.0], [30.0, 10.0], [20.0, -30.0]])
+    watching = replace(policy, q_function=TableQ([np.array([0.4])], table, np.ones((3, 2))))
+    watched = {"error_rate": [0.5, 0.5, 0.5], "canary_share": [0.1, 0.2, 0.3], "label": "bad"}
+    quiet = {"error_rate": [0.1, 0.1, 0.1], "canary_share": [0.1, 0.2, 0.3], "label": "good"}
+    steady = {**watched, "canary_share": 0.1}
+    said = contents_of(watching, make_episodes(watched, quiet, steady))
+    assert said["watches"] == {"n_scored": 3, "n_share_rose": 1}
+    figures = said["comparison"]["rows"][0]["metrics"]
+    # The last look ends each watch in a ROLLBACK, after waits of 0.2 and 0.4, and of 0.2 and 0.2.
+    assert figures["mean_reward_with_delay"]["value"] == pytest.approx((99.4 + 50 + 99.6) / 3)
+    assert figures["mean_reward_with_delay_withheld"]["value"] == pytest.approx(249.6 / 3)
+    page = render(said)
+    assert "in 1 of the 3 releases, while the policy watched or later" in page
+    assert "the mean reward with delay would be 83.2" in page
+    assert "raising the traffic" not in render(contents_of(watching, make_episodes(steady, quiet)))
 
 
 def test_without_a_known_outcome_there_is_nothing_to_report(policy, releases, make_episodes):
@@ -341,7 +408,8 @@ def test_the_command_writes_both_and_replaces_nothing(tmp_path, capsys, policy):
     assert main(arguments) == 0
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1
-    assert f"written to {page} and {plain}: bad releases caught" in said[0]
+    assert f"written to {page} and {plain}: of those decided, bad releases caught" in said[0]
+    assert "held for a person" in said[0]
     assert json.loads(plain.read_text())["judged_on"]["n_episodes"] == 60
     assert page.read_text().startswith("<!doctype html>")
     before = page.read_bytes()

@@ -106,6 +106,4 @@ def test_where_doubt_knows_where_it_errs_the_curve_rises(make_episodes):
     honest = [(r, random.random() < r, False, i) for i, r in enumerate(risk)]
     errors = list(errors_of(curve_of(make_episodes, honest)).values())
     assert errors[4] < 0.2 < errors[-1]
-    assert all(
-        later > earlier - 0.03 for earlier, later in zip(errors[3:], errors[4:], strict=False)
-    )
+    assert all(later > earlier - 0.03 for earlier, later in pairwise(errors[3:]))
