@@ -46,6 +46,7 @@ COMMANDS = (
     "decide",
     "plugin-file",
     "crossval",
+    "fit",
 )
 METRICS = {"accuracy", "precision", "recall", "f1", "false_rollback_rate", "mean_reward"} | {
     "mean_reward_with_delay",
@@ -532,6 +533,11 @@ def test_plugin_file_is_there_whatever_the_folder(tmp_path):
             ["oumi", "torch"],
             ["crossval", "-c", "c", "--episodes", "e"],
             "crossval needs oumi, torch: pip install 'oumi-deploy[train]'",
+        ),
+        (
+            ["oumi"],
+            ["fit", "-c", "c", "--episodes", "e", "--out", "p"],
+            "fit needs oumi: pip install 'oumi-deploy[train]'",
         ),
     ],
 )

@@ -20,7 +20,7 @@ import pytest
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes, concatenate
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.calibrate import calibrate
+from oumi_deploy.evaluation.calibrate import calibrate, cross_fit
 from oumi_deploy.evaluation.evaluate import policy_answers
 from oumi_deploy.evaluation.reliability import end_risk, reliability
 from oumi_deploy.evaluation.scoring import score
@@ -172,3 +172,51 @@ def test_doubt_and_a_bound_are_fitted_on_different_groups(make_releases):
     assert alone is not None
     assert both.slope != alone.slope
     assert both.rollback_from > 0.25
+
+
+def in_folds(episodes: Episodes, n_folds: int) -> np.ndarray:
+    return episodes.group_codes() % n_folds
+
+
+def test_folds_of_one_policy_give_what_all_of_them_give(make_releases):
+    releases = make_releases(300, 13)
+    boaster = believer(releases, stretch=1.9)
+    rules = PauseRules(range_margin=0.5)
+    whole = calibrate(boaster, releases, pauses=rules).calibration
+    folded = cross_fit([boaster] * 3, releases, in_folds(releases, 3), rules)
+    assert whole is not None
+    for name in ("intercept", "slope"):
+        assert getattr(folded, name) == pytest.approx(getattr(whole, name), rel=1e-4)
+    assert folded.pauses == rules
+    assert folded.alpha is None
+
+
+def test_each_fold_is_asked_of_the_policy_that_never_saw_it(make_releases):
+    releases = make_releases(1200, 14)
+    folds = in_folds(releases, 2)
+    honest, ignorant = believer(releases), believer(releases, stretch=0.0)
+    told = cross_fit([honest, honest], releases, folds, PauseRules())
+    assert told.slope == pytest.approx(1, abs=0.2)
+    # What is not known of a fold shows in the figures, whichever fold it is.
+    one = cross_fit([honest, ignorant], releases, folds, PauseRules()).fitted_on["brier"]["value"]
+    other = cross_fit([ignorant, honest], releases, folds, PauseRules()).fitted_on["brier"]["value"]
+    assert one != other
+    assert min(one, other) > told.fitted_on["brier"]["value"] + 0.02
+    wrong = believer(releases, stretch=-1.0)
+    with pytest.raises(DeployError, match="no worse where the policy expects more of ROLLBACK"):
+        cross_fit([wrong, wrong], releases, folds, PauseRules())
+
+
+def test_a_fold_without_labels_says_nothing(make_releases):
+    releases = make_releases(300, 15)
+    folds = in_folds(releases, 3)
+    hidden = replace(releases, labels=np.where(folds == 1, -1, releases.labels))
+    one = cross_fit([believer(releases)] * 3, hidden, folds, PauseRules())
+    known = releases.select(folds != 1)
+    other = cross_fit([believer(releases)] * 2, known, folds[folds != 1], PauseRules())
+    assert (one.intercept, one.slope) == (other.intercept, other.slope)
+    counts = {name: one.fitted_on[name] for name in ("n_groups", "n_good", "n_bad", "n_folds")}
+    assert counts == {
+        **{name: other.fitted_on[name] for name in counts},
+        "n_folds": 3,
+    }
