@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.transitions import Transitions
@@ -36,6 +37,9 @@ from oumi_deploy.problem.trees import MOST_LEAVES, Trees, together
 
 BINS = 63
 """Values of a feature that are told apart, at quantiles of the training split."""
+
+_MANY = 50_000
+"""Decisions from which on several threads fit faster than one."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,10 @@ class FittedTrees:
     The first step fits the log odds of "bad". What ROLLBACK is worth follows from them, see
     `problem.bounds`. Each step then fits the lead of ROLLBACK over CONTINUE anew, to
 
-        Q(s, ROLLBACK) - (r + discount * max_a Q(s', a))
+        r(ROLLBACK) - (r(CONTINUE) + discount * max_a Q(s', a))
 
-    with the Q-values of the step before, the first time with those of ending at once.
+    with the Q-values of the step before, the first time with those of ending at once. Where the
+    label does not tell what ROLLBACK pays, its Q-value stands for that.
 
     Args:
         model: What keeps the trees.
@@ -131,19 +136,24 @@ class FittedTrees:
 
     def step(self, number: int, rate: float, epsilon: float) -> dict[str, Any]:
         """Does one iteration; the loss is how far the lead moved, the mean over the decisions."""
+        with threadpool_limits(None if len(self._outputs) >= _MANY else 1, "openmp"):
+            return {"loss": self._iterate()}
+
+    def _iterate(self) -> float:
         outputs, t = self._outputs, self._transitions
         if self._belief is None:
             self._belief = self._fit_belief()
         q_values = self._bounds.q_values(outputs)
         worth = t.continue_reward + t.continue_discount * q_values.max(axis=1)[t.next_decision]
+        paid = np.where(t.learn_rollback, t.rollback_reward, q_values[:, Action.ROLLBACK])
         known = t.learn_continue
         model = HistGradientBoostingRegressor(**self._settings)
-        model.fit(self._features[known], (q_values[:, Action.ROLLBACK] - worth)[known])
+        model.fit(self._features[known], (paid - worth)[known])
         lead = model.predict(self._features)
         loss = float(np.abs(lead - outputs[:, 1])[known].mean())
         outputs[:, 1] = lead
         self._model.trees = together([self._belief, as_trees(model, self._features.shape[1])])
-        return {"loss": loss}
+        return loss
 
     def _fit_belief(self) -> Trees:
         """Fits the log odds, and takes ending at once for what CONTINUE is worth."""

@@ -27,7 +27,7 @@ from safetensors.numpy import load_file
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.policy.policy import DeploymentPolicy
-from oumi_deploy.policy.qfunctions import NetworkQ, TableQ
+from oumi_deploy.policy.qfunctions import NetworkQ, TableQ, TreesQ
 from oumi_deploy.problem.encoder import StateEncoder
 
 _CONFIG = "config.json"
@@ -66,7 +66,7 @@ def require_model_of(policy: DeploymentPolicy, policy_file: Path, model: Path) -
 
 
 def _has_weights_of(policy: DeploymentPolicy, file: Path) -> bool:
-    """Returns whether a model's table, or the first layer of its networks, is the policy's.
+    """Returns whether a model's table, leaves, or first layer of its networks are the policy's.
 
     The policy file has the last layer with dueling and scale folded in; the first tells trainings
     apart as well, as each begins with weights of its own and changes them all.
@@ -79,6 +79,8 @@ def _has_weights_of(policy: DeploymentPolicy, file: Path) -> bool:
         ) from error
     if isinstance(policy.q_function, TableQ):
         names, theirs = ["table"], policy.q_function.table
+    elif isinstance(policy.q_function, TreesQ):
+        names, theirs = ["value"], policy.q_function.trees.value
     else:
         assert isinstance(policy.q_function, NetworkQ)
         # By length first: member 10 of an ensemble comes after member 9.

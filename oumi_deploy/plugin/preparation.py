@@ -96,7 +96,8 @@ def read_trainer_settings(
                     "name deployment:trees"
                 )
         plain.setdefault("state", list(model.encoder.names))
-        plain.setdefault("directions", dict(model.encoder.directions or {}))
+        if list(plain["state"] or ()) == list(model.encoder.names):
+            plain.setdefault("directions", dict(model.encoder.directions or {}))
     with as_config_error("training.trainer_kwargs"):
         settings = read_settings(
             plain,

@@ -36,8 +36,8 @@ class Memory(NamedTuple):
     Attributes:
         n_canary: Canary observations so far, shape (n, 1).
         start: Time of the first canary observation in minutes, shape (n, 1), NaN if unknown.
-        base_count: Baseline observations with a value, shape (n, m); so for all below, but the
-            last two.
+        base_count: Baseline observations with a value, shape (n, m); so for all below, but for
+            `elapsed` and `planned_share`.
         base_sum: Sum of the baseline values.
         known_count: Canary observations with a value.
         total: Sum of the values.
@@ -54,6 +54,9 @@ class Memory(NamedTuple):
         gap: Its difference to the old version, NaN where either is missing.
         elapsed: Minutes since the first canary observation, shape (n, 1), NaN if unknown.
         planned_share: Share of the planned observations seen, shape (n, 1), NaN if unknown.
+        total_before: `total` before the newest value. What is left of it where that is taken away
+            again would not be the same to the last bit.
+        gap_sum_before: `gap_sum` before the newest difference.
     """
 
     n_canary: Number = 0.0
@@ -75,6 +78,8 @@ class Memory(NamedTuple):
     gap: Number = nan
     elapsed: Number = nan
     planned_share: Number = nan
+    total_before: Number = 0.0
+    gap_sum_before: Number = 0.0
 
     @classmethod
     def empty(cls, n_episodes: int, n_metrics: int) -> "Memory":
@@ -153,6 +158,8 @@ class Memory(NamedTuple):
             gap,
             elapsed,
             n_canary / planned_steps,
+            self.total,
+            self.gap_sum,
         )
 
 
@@ -178,13 +185,11 @@ def _slope(memory: Memory) -> Number:
 
 
 def _mean_before(memory: Memory) -> Number:
-    known = memory.value == memory.value
-    return ratio(memory.total - choose(known, memory.value, 0.0), memory.known_count - 1.0 * known)
+    return ratio(memory.total_before, memory.known_count - (memory.value == memory.value))
 
 
 def _control_mean_before(memory: Memory) -> Number:
-    paired = memory.gap == memory.gap
-    return ratio(memory.gap_sum - choose(paired, memory.gap, 0.0), memory.gap_count - 1.0 * paired)
+    return ratio(memory.gap_sum_before, memory.gap_count - (memory.gap == memory.gap))
 
 
 KINDS: dict[str, Callable[[Memory], Number]] = {

@@ -237,8 +237,10 @@ def test_a_file_is_what_is_learnt_from(train, tmp_path, suffix):
 def test_files_with_other_columns_are_learnt_from_together(train, tmp_path, stream, warned):
     """Every metric is named once, in the state; what a file lacks is missing there."""
     frames = [generate_episodes(30, seed) for seed in (1, 2)]
-    frames[0].drop(columns=["cpu_usage", "control_error_rate"]).to_csv(tmp_path / "a.csv")
-    frames[1].assign(queue=7.0).to_csv(tmp_path / "b.csv")
+    frames[0].drop(columns=["cpu_usage", "control_error_rate"]).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    frames[1].assign(queue=7.0).to_csv(tmp_path / "b.csv", index=False)
     files = [{"dataset_name": DATASET, "dataset_path": str(tmp_path / f"{n}.csv")} for n in "ab"]
     state = ["error_rate", "cpu_usage", "queue", "error_rate.control"]
     changes = {
@@ -255,7 +257,7 @@ def test_files_with_other_columns_are_learnt_from_together(train, tmp_path, stre
 def test_what_the_training_split_lacks_is_said_and_the_rest_is_learnt(train, tmp_path, warned):
     frame = generate_episodes(60, 1)
     least = [c for c in frame if not c.startswith("control_") and c not in ("latency", "phase")]
-    frame.loc[frame["phase"] == "canary", least].to_csv(tmp_path / "least.csv")
+    frame.loc[frame["phase"] == "canary", least].to_csv(tmp_path / "least.csv", index=False)
     file = {"dataset_name": DATASET, "dataset_path": str(tmp_path / "least.csv")}
     state = ["error_rate", "error_rate.control", "cpu_usage.baseline", "latency", "latency.missing"]
     changes = {
@@ -275,7 +277,7 @@ def test_what_the_training_split_lacks_is_said_and_the_rest_is_learnt(train, tmp
 
 
 def test_a_validation_split_that_lacks_columns_says_so(train, tmp_path, warned):
-    generate_episodes(40, 2).drop(columns=["cpu_usage"]).to_csv(tmp_path / "less.csv")
+    generate_episodes(40, 2).drop(columns=["cpu_usage"]).to_csv(tmp_path / "less.csv", index=False)
     file = {"dataset_name": DATASET, "dataset_path": str(tmp_path / "less.csv")}
     train("table", {"data": {"validation": {"datasets": [file]}}})
     said = (

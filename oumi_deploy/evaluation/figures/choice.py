@@ -51,7 +51,8 @@ def choose_episode(judged: Judged, episode_id: str | None) -> int:
 
 
 def _latest_caught(judged: Judged) -> int:
-    scores = score(judged.episodes, judged.actions, judged.policy.rewards)
+    actions, answers = judged.actions, judged.answers
+    scores = score(judged.episodes, actions, judged.policy.rewards, answers=answers)
     caught = np.flatnonzero(scores.bad & scores.rolled_back)
     if not len(caught):
         return 0

@@ -37,11 +37,11 @@ from oumi_deploy.evaluation.figures.style import (
 _SHOWN = 150
 """Observations shown of each label; more would hide the areas."""
 
-_HATCHES = [None, "////"]
+_HATCH = "////"
 
 
 def draw_decision_boundary(judged: Judged, plane: Plane) -> Figure:
-    """Draws where the policy says CONTINUE and ROLLBACK, and a sample of observations."""
+    """Draws where the policy says CONTINUE, PAUSE and ROLLBACK, and a sample of observations."""
     figure = new_figure(5.8)
     axes = figure.subplots()
     areas = _draw_areas(axes, plane)
@@ -52,7 +52,7 @@ def draw_decision_boundary(judged: Judged, plane: Plane) -> Figure:
     figure.legend(
         handles=[*areas, *markers],
         loc="outside upper center",
-        ncols=5,
+        ncols=6,
         frameon=False,
         columnspacing=1.2,
         handletextpad=0.5,
@@ -63,17 +63,18 @@ def draw_decision_boundary(judged: Judged, plane: Plane) -> Figure:
 
 def _draw_areas(axes: Axes, plane: Plane) -> list[Patch]:
     """Fills the areas and returns their entries of the legend."""
-    x, y, most = plane.x.points, plane.y.points, np.abs(plane.surface).max() + 1.0
-    filled = axes.contourf(
-        x, y, plane.surface, levels=[-most, 0.0, most], colors=["white", LIGHT], hatches=_HATCHES
-    )
-    filled.set_edgecolor(MIDDLE)
-    filled.set_linewidth(0)
-    plane.draw_boundary(axes, "black", 1.6)
-    entries = [
-        Patch(facecolor="white", edgecolor="black", label="CONTINUE"),
-        Patch(facecolor=LIGHT, edgecolor=MIDDLE, hatch=_HATCHES[1], label="ROLLBACK"),
-    ]
+    x, y = plane.x.points, plane.y.points
+    looks = {"PAUSE": (plane.pauses, None), "ROLLBACK": (plane.rolls_back, _HATCH)}
+    entries = [Patch(facecolor="white", edgecolor="black", label="CONTINUE")]
+    for name, (area, hatch) in looks.items():
+        if area.any():
+            inside = area.astype(float)
+            filled = axes.contourf(x, y, inside, levels=[0.5, 1.5], colors=[LIGHT], hatches=[hatch])
+            filled.set_edgecolor(MIDDLE)
+            filled.set_linewidth(0)
+            if not area.all():
+                axes.contour(x, y, inside, levels=[0.5], colors="black", linewidths=1.6)
+            entries.append(Patch(facecolor=LIGHT, edgecolor=MIDDLE, hatch=hatch, label=name))
     if plane.thin.any():
         plane.draw_thin(axes, MIDDLE)
         entries.append(Patch(facecolor="white", edgecolor=MIDDLE, hatch=DOTS, label="few data"))
@@ -107,6 +108,8 @@ def _title(plane: Plane) -> str:
     both = f"{plane.x.name} and {plane.y.name}"
     if plane.rolls_back.all():
         return f"The policy rolls back at all values of {both}"
-    if not plane.rolls_back.any():
+    if plane.pauses.all():
+        return f"The policy says PAUSE at all values of {both}"
+    if not plane.rolls_back.any() and not plane.pauses.any():
         return f"The policy continues at all values of {both}"
-    return f"Where the policy rolls back, by {both}"
+    return f"What the policy answers, by {both}"

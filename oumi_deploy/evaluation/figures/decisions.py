@@ -33,9 +33,16 @@ from oumi_deploy.evaluation.figures.style import (
     shorten,
 )
 from oumi_deploy.evaluation.figures.tables import count_by_fault, count_by_label, worst_decisions
-from oumi_deploy.problem.rewards import ACTIONS
 
 _MOST_FAULTS = 12
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "right": {"facecolor": "white"},
+    "held": {"facecolor": LIGHT},
+    "wrong": {"facecolor": LIGHT, "hatch": "////"},
+}
+"""How a decision looks, by how it turned out."""
+
 _ROW = 0.235
 """Height of a line of the table, in inches."""
 
@@ -58,28 +65,35 @@ def draw_decisions(judged: Judged, scored: pd.DataFrame) -> Figure:
     if has_faults:
         _draw_faults(figure.add_subplot(grid[0, 1]), faults, what)
     _draw_worst(figure.add_subplot(grid[1, :]), worst, judged.per_observation)
-    right = scored["correct"].sum()
-    share = f"{100 * right / len(scored):.1f} %"
-    add_title(figure, f"{right:,} of {len(scored):,} {what} are decided rightly ({share})")
+    add_title(figure, _title(scored, what))
     if judged.scores.n_unlabelled or judged.scores.n_censored:
         add_caption(figure, _left_out(judged, what))
     return figure
 
 
+def _title(scored: pd.DataFrame, what: str) -> str:
+    decided, n_held = scored["correct"].dropna(), int(scored["correct"].isna().sum())
+    right = int(decided.sum())
+    share = f" ({100 * right / len(decided):.1f} %)" if len(decided) else ""
+    held = f"; {n_held:,} more are held for a person" * bool(n_held)
+    return f"{right:,} of {len(decided):,} {what} are decided rightly{share}{held}"
+
+
 def _draw_counts(axes: Axes, scored: pd.DataFrame, what: str) -> None:
     box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-    for row in count_by_label(scored).to_dict(orient="records"):
-        x, y = ACTIONS.index(row["decision"]), int(row["label"] == "bad")
-        look: dict[str, Any] = {"facecolor": "white"}
-        if not row["correct"]:
-            look = {"facecolor": LIGHT, "hatch": "////"}
+    counts = count_by_label(scored)
+    decisions = list(counts["decision"].unique())
+    for row in counts.to_dict(orient="records"):
+        x, y = decisions.index(row["decision"]), int(row["label"] == "bad")
+        verdict = _verdict(row["correct"])
+        look = _LOOKS[verdict]
         axes.add_patch(Rectangle((x, y), 1, 1, edgecolor=MIDDLE, linewidth=0, **look))
         axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="black", linewidth=1.0))
-        text = f"{row['n']:,}\n{'right' if row['correct'] else 'wrong'}"
+        text = f"{row['n']:,}\n{verdict}"
         axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=11, bbox=box)
-    axes.set_xlim(0, 2)
+    axes.set_xlim(0, len(decisions))
     axes.set_ylim(2, 0)
-    axes.set_xticks([0.5, 1.5], ACTIONS)
+    axes.set_xticks(np.arange(len(decisions)) + 0.5, decisions)
     axes.set_yticks([0.5, 1.5], ["good", "bad"])
     axes.tick_params(length=0)
     axes.set_xlabel("decision")
@@ -87,14 +101,19 @@ def _draw_counts(axes: Axes, scored: pd.DataFrame, what: str) -> None:
     axes.set_title(f"Number of {what}", fontsize=9.5)
 
 
+def _verdict(correct: Any) -> str:
+    """Says how a decision turned out; NA is one that a person takes."""
+    return "held" if pd.isna(correct) else "right" if correct else "wrong"
+
+
 def _by_fault(counts: pd.DataFrame) -> pd.DataFrame:
-    """Returns `right` and `wrong` by fault and label, the most frequent last, for bars."""
+    """Returns `right`, `held` and `wrong` by fault and label, the most frequent last, for bars."""
     if not len(counts):
         return pd.DataFrame()
-    verdict = np.where(counts["correct"].astype(bool), "right", "wrong")
+    verdict = counts["correct"].map(_verdict, na_action=None).to_numpy()
     by = [counts["label"], counts["fault_type"]]
     table = pd.crosstab(by, verdict, values=counts["n"], aggfunc="sum").fillna(0)
-    table = table.reindex(columns=["right", "wrong"], fill_value=0)
+    table = table.reindex(columns=list(_LOOKS), fill_value=0)
     largest = table.sum(axis=1).sort_values(kind="stable", ascending=False).head(_MOST_FAULTS)
     # Bars are drawn from below: bad releases stand above good ones, each from many to few.
     return table.loc[largest.index[::-1]].sort_index(
@@ -105,25 +124,19 @@ def _by_fault(counts: pd.DataFrame) -> pd.DataFrame:
 def _draw_faults(axes: Axes, faults: pd.DataFrame, what: str) -> None:
     totals = faults.sum(axis=1).to_numpy()
     places = range(len(faults))
-    right, wrong = faults["right"].to_numpy() / totals, faults["wrong"].to_numpy() / totals
-    axes.barh(places, right, color="white", edgecolor="black", linewidth=0.8, label="right")
-    axes.barh(
-        places,
-        wrong,
-        left=right,
-        color=LIGHT,
-        edgecolor="black",
-        linewidth=0.8,
-        hatch="////",
-        label="wrong",
-    )
+    left = np.zeros(len(faults))
+    for verdict, look in _LOOKS.items():
+        share = faults[verdict].to_numpy() / totals
+        axes.barh(places, share, left=left, edgecolor="black", linewidth=0.8, label=verdict, **look)
+        left += share
     for place, total, n_wrong in zip(places, totals, faults["wrong"], strict=True):
         axes.text(1.02, place, f"{n_wrong:,.0f} of {total:,.0f}", va="center", fontsize=9)
     axes.set_yticks(places, [f"{shorten(fault, 18)} ({label})" for label, fault in faults.index])
     axes.set_xlim(0, 1.38)
     axes.set_xticks([0, 0.5, 1.0])
     axes.set_xlabel(f"share of {what}")
-    axes.set_title("Wrong ones (hatched) of all, by fault type", fontsize=9.5, loc="right")
+    held = ", held ones grey" * bool(faults["held"].any())
+    axes.set_title(f"Wrong ones (hatched) of all, by fault type{held}", fontsize=9.5, loc="right")
     axes.spines["bottom"].set_bounds(0, 1)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)

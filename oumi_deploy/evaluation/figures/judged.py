@@ -22,8 +22,10 @@ from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence, warn_of_unreported
 from oumi_deploy.evaluation.scoring import Scores, score
+from oumi_deploy.policy.answers import ANSWERS, PAUSED, Answers
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.problem.encoder import encode_episodes
+from oumi_deploy.problem.rewards import Action
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Judged:
         episodes: The episodes.
         features: State at each decision, (n_decisions, n_features), NaN where missing.
         q_values: Of each decision, (n_decisions, n_actions), in reward units.
-        actions: What is done at each decision, pauses and fallbacks included, (n_decisions,).
+        answers: What the policy answers at each decision, pauses and fallbacks included.
         per_observation: Whether each observation is scored as one decision.
         scores: By the scoring rules.
     """
@@ -44,9 +46,34 @@ class Judged:
     episodes: Episodes
     features: np.ndarray
     q_values: np.ndarray
-    actions: np.ndarray
+    answers: Answers
     per_observation: bool
     scores: Scores
+
+    @property
+    def actions(self) -> np.ndarray:
+        """What is done at each decision, a PAUSE going on, int of shape (n_decisions,)."""
+        return self.answers.actions
+
+    def decisions(self, number: int) -> slice:
+        """Returns where the decisions of episode `number` stand."""
+        offsets = self.episodes.canary_offsets
+        return slice(int(offsets[number]), int(offsets[number + 1]))
+
+    def end(self, number: int) -> tuple[str, int | None]:
+        """Returns how episode `number` ends, one of ANSWERS, and at which of its decisions.
+
+        At its first ROLLBACK; or, where no decision follows any more, where it is held for a
+        person; else with the recording, at None.
+        """
+        codes = self.answers.decision[self.decisions(number)]
+        rollbacks = np.flatnonzero(codes == Action.ROLLBACK)
+        if len(rollbacks):
+            return ANSWERS[Action.ROLLBACK], int(rollbacks[0])
+        held = np.flatnonzero(self.answers.held[self.decisions(number)])
+        decided = np.flatnonzero(codes != PAUSED)
+        held = held[held > decided.max(initial=-1)]
+        return (ANSWERS[PAUSED], int(held[0])) if len(held) else (ANSWERS[Action.CONTINUE], None)
 
     @property
     def labels(self) -> np.ndarray:
@@ -66,6 +93,5 @@ def judge_policy(policy: DeploymentPolicy, episodes: Episodes, per_observation: 
     features = encode_episodes(policy.encoder.state, episodes)
     evidence = policy_evidence(policy, episodes, features=features)
     answers = policy_answers(policy, episodes, per_observation=per_observation, evidence=evidence)
-    actions = answers.actions
-    scores = score(episodes, actions, policy.rewards, per_observation, answers)
-    return Judged(policy, episodes, features, evidence.q_values, actions, per_observation, scores)
+    scores = score(episodes, answers.actions, policy.rewards, per_observation, answers)
+    return Judged(policy, episodes, features, evidence.q_values, answers, per_observation, scores)

@@ -31,7 +31,7 @@ from oumi_deploy.evaluation.figures.style import (
     marker_every,
     new_figure,
 )
-from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.policy.qfunctions import TableQ, TreesQ
 
 _PANEL = 1.45
 _WIDE_LOSS = 50.0
@@ -121,6 +121,8 @@ def _meaning_of_step(run: Run, explored: bool) -> str:
         return "episodes of the environment"
     if isinstance(run.policy.q_function, TableQ):
         return "passes over the training episodes"
+    if isinstance(run.policy.q_function, TreesQ):
+        return "iterations over the training episodes"
     return "gradient steps"
 
 

@@ -23,7 +23,9 @@ from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.figures.axis import FeatureAxis, make_axis
 from oumi_deploy.evaluation.figures.judged import Judged
-from oumi_deploy.policy.qfunctions import TableQ
+from oumi_deploy.policy.answers import PAUSED, prefer
+from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.policy.qfunctions import TableQ, TreesQ
 from oumi_deploy.problem.bins import cells
 from oumi_deploy.problem.rewards import Action
 from oumi_deploy.problem.state import Feature
@@ -42,13 +44,15 @@ _POINTS = 301
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Q-margins over two features.
+    """Answers and Q-margins over two features.
 
     Attributes:
         x: The horizontal axis.
         y: The vertical one.
+        codes: What the policy answers there at a first look with requests enough, codes of ANSWERS,
+            shape (n_y, n_x).
         margin: Q(ROLLBACK) - Q(CONTINUE) in reward units, shape (n_y, n_x).
-        stepped: Whether the margin jumps from cell to cell, as a table's does.
+        stepped: Whether the margin jumps from cell to cell, as that of a table or trees does.
         thin: Where a table has learnt from fewer than `THIN` decisions, bool of the same shape;
             nowhere for a network.
         held: Values of the other features, by name, NaN where missing.
@@ -56,6 +60,7 @@ class Plane:
 
     x: FeatureAxis
     y: FeatureAxis
+    codes: np.ndarray
     margin: np.ndarray
     stepped: bool
     thin: np.ndarray
@@ -63,12 +68,17 @@ class Plane:
 
     @property
     def rolls_back(self) -> np.ndarray:
-        """Whether the policy rolls back, bool of shape (n_y, n_x); a tie continues."""
-        return self.margin > 0
+        """Whether the policy rolls back, bool of shape (n_y, n_x)."""
+        return self.codes == Action.ROLLBACK
+
+    @property
+    def pauses(self) -> np.ndarray:
+        """Whether it says PAUSE, bool of shape (n_y, n_x)."""
+        return self.codes == PAUSED
 
     @property
     def surface(self) -> np.ndarray:
-        """What is 0 on the boundary and above it where the policy rolls back, (n_y, n_x).
+        """What is above 0 where ROLLBACK is worth more, and 0 on the boundary, (n_y, n_x).
 
         Between points a contour is drawn where the straight line between them crosses 0. A jump
         has no such slope, and the edge of a cell would lie elsewhere beside each neighbour.
@@ -77,8 +87,8 @@ class Plane:
 
     @property
     def has_boundary(self) -> bool:
-        """Whether both decisions occur."""
-        return bool(self.rolls_back.any() and not self.rolls_back.all())
+        """Whether either action is worth more somewhere."""
+        return bool((self.margin > 0).any() and (self.margin <= 0).any())
 
     def draw_boundary(self, axes: Axes, colour: str, width: float) -> None:
         """Draws the line on which both actions are worth the same."""
@@ -157,14 +167,25 @@ def make_plane(judged: Judged, picked: list[int]) -> Plane:
     grid = np.tile(medians, (_POINTS * _POINTS, 1))
     grid[:, picked[0]] = np.tile(x.points, _POINTS)
     grid[:, picked[1]] = np.repeat(y.points, _POINTS)
-    q = judged.policy.q_values(grid)
-    margin = q[:, Action.ROLLBACK] - q[:, Action.CONTINUE]
+    codes, margin = _ask(judged.policy, grid)
     thin = _is_thin(judged, grid)
     others = [i for i in range(len(medians)) if i not in picked]
     held = {encoder.names[i]: float(medians[i]) for i in others}
     shape = (_POINTS, _POINTS)
-    stepped = isinstance(judged.policy.q_function, TableQ)
-    return Plane(x, y, margin.reshape(shape), stepped, thin.reshape(shape), held)
+    stepped = isinstance(judged.policy.q_function, TableQ | TreesQ)
+    return Plane(
+        x, y, codes.reshape(shape), margin.reshape(shape), stepped, thin.reshape(shape), held
+    )
+
+
+def _ask(policy: DeploymentPolicy, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the answers to states, codes of ANSWERS, and ROLLBACK's lead in Q, both (n,)."""
+    reported, requests = np.zeros(len(states), dtype=bool), np.full(len(states), np.nan)
+    evidence = policy.evidence(states, reported, reported, requests)
+    preferred = prefer(policy, evidence)
+    q_continue, q_rollback = evidence.by_action
+    codes = np.where(preferred.wants_pause, PAUSED, preferred.action)
+    return codes, q_rollback - q_continue
 
 
 def _is_thin(judged: Judged, states: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ import numpy as np
 import pandas as pd
 
 from oumi_deploy.evaluation.figures.judged import Judged
+from oumi_deploy.policy.answers import ANSWERS, PAUSED
+from oumi_deploy.policy.pauses import PAUSE
 from oumi_deploy.problem.rewards import ACTIONS
 
 WORST = 10
@@ -42,16 +44,20 @@ def scored_frame(judged: Judged) -> pd.DataFrame:
     """Returns one row a scored episode (observation).
 
     The columns are `episode` (its number), `episode_id`, `fault_type` where the episodes have
-    it, `label`, `decision`, `correct`, `delay_steps`, `delay_minutes`, `reward_with_delay`.
+    it, `label`, `decision`, `correct` (NA of one that is held for a person, whose decision is
+    PAUSE), `delay_steps`, `delay_minutes`, `reward_with_delay`.
     """
     scores, episodes = judged.scores, judged.episodes
+    decisions = np.array(ANSWERS, dtype=object)
+    codes = np.where(scores.held, PAUSED, scores.rolled_back.astype(int))
+    correct = pd.Series(scores.bad == scores.rolled_back, dtype="boolean")
     frame = pd.DataFrame(
         {
             "episode": scores.episode,
             "episode_id": episodes.ids[scores.episode],
             "label": _WORDS[scores.bad.astype(int)],
-            "decision": np.array(ACTIONS, dtype=object)[scores.rolled_back.astype(int)],
-            "correct": scores.bad == scores.rolled_back,
+            "decision": decisions[codes],
+            "correct": correct.mask(scores.held),
             "delay_steps": scores.delay_steps,
             "delay_minutes": scores.delay_minutes,
             "reward_with_delay": scores.reward_with_delay,
@@ -64,14 +70,17 @@ def scored_frame(judged: Judged) -> pd.DataFrame:
 
 
 def count_by_label(scored: pd.DataFrame) -> pd.DataFrame:
-    """Counts label by decision: all four, also those that never occur."""
-    pairs = pd.MultiIndex.from_product([_WORDS, ACTIONS], names=["label", "decision"])
+    """Counts label by decision, also those that never occur; PAUSE only where some are held."""
+    is_held = scored["decision"] == PAUSE
+    decisions = ANSWERS if is_held.any() else ACTIONS
+    pairs = pd.MultiIndex.from_product([_WORDS, decisions], names=["label", "decision"])
     groups = scored.groupby(["label", "decision"])
     counts = pd.DataFrame(
         {"n": groups.size(), "reward_with_delay": groups["reward_with_delay"].sum()}, index=pairs
     )
     counts = counts.fillna({"n": 0, "reward_with_delay": 0.0}).astype({"n": int}).reset_index()
-    counts["correct"] = (counts["label"] == "bad") == (counts["decision"] == "ROLLBACK")
+    correct = (counts["label"] == "bad").eq(counts["decision"] == "ROLLBACK")
+    counts["correct"] = correct.astype("boolean").mask(counts["decision"] == PAUSE)
     return counts
 
 
@@ -80,7 +89,7 @@ def count_by_fault(scored: pd.DataFrame) -> pd.DataFrame:
     if "fault_type" not in scored:
         return pd.DataFrame()
     by = ["fault_type", "label", "decision", "correct"]
-    groups = scored.groupby(by)["reward_with_delay"]
+    groups = scored.groupby(by, dropna=False)["reward_with_delay"]
     return groups.agg(n="size", reward_with_delay="sum").reset_index()
 
 
@@ -90,7 +99,7 @@ def worst_decisions(scored: pd.DataFrame) -> pd.DataFrame:
     Scored per observation, the wrong ones of an episode are one row: their number `n`, their
     mean delay and their rewards together.
     """
-    wrong = scored[~scored["correct"]].assign(n=1)
+    wrong = scored[(~scored["correct"]).fillna(value=False)].assign(n=1)
     # An episode has one label, so that all its wrong decisions are of one kind.
     rules = {name: "first" for name in _COLUMNS if name in wrong}
     rules |= {"n": "sum", "reward_with_delay": "sum"}

@@ -37,6 +37,8 @@ _CLOCKS = {
 _DIFFERENCES = {
     "baseline": "above the own baseline",
     "baseline_mean": "above the own baseline",
+    "baseline_mean_before": "above the own baseline",
+    "control_mean_before": "above the old version",
     "control": "above the old version",
     "control_mean": "above the old version",
 }

@@ -141,7 +141,9 @@ def worse_and_worse(metric: str) -> Case:
         lasting = [trial.sustained(metric, dose) for dose in doses]
         for looks in (*newest, lasting):
             for (milder, before), (worse, after) in pairwise(zip(doses, looks, strict=True)):
-                falls = after.risk < before.risk - _ROUNDING
+                # A level that was there from the first look on is how the release is, not how it
+                # changed: there only the answer may not get milder.
+                falls = looks is not lasting and after.risk < before.risk - _ROUNDING
                 if falls or _severity(after) < _severity(before):
                     what = "risk falls" if falls else "answer is milder"
                     return Run(
