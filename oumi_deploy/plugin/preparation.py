@@ -96,7 +96,7 @@ def read_trainer_settings(
                     "name deployment:trees"
                 )
         plain.setdefault("state", list(model.encoder.names))
-        if list(plain["state"] or ()) == list(model.encoder.names):
+        if plain["state"] == list(model.encoder.names):
             plain.setdefault("directions", dict(model.encoder.directions or {}))
     with as_config_error("training.trainer_kwargs"):
         settings = read_settings(
