@@ -104,16 +104,19 @@ def test_features_move_as_their_sign_says_when_the_newest_value_does(
 
     for value in baseline:
         memory = memory.observe_baseline(column(value))
-    for at, (value, old) in enumerate([*earlier, (newest, control)]):
-        before = memory
-        minute = column(2.0 * at if timed else None)
-        memory = before.observe(column(value), column(old), minute, column(9))
-    worse = before.observe(column(newest + more), column(control), minute, column(9))
+
+    def look(memory: Memory, at: int, value: float | None, old: float | None) -> Memory:
+        return memory.observe(
+            column(value), column(old), column(2.0 * at if timed else None), column(9)
+        )
+
+    for at, (value, old) in enumerate(earlier):
+        memory = look(memory, at, value, old)
+    well, worse = (look(memory, len(earlier), x, control) for x in (newest, newest + more))
     state = parse_state(KINDS)
     signs = dict(zip(KINDS, signs_of(state, {"queue": "higher"}), strict=True))
     one, other = (
-        dict(zip(KINDS, encode_memory(state, ["queue"], m)[0], strict=True))
-        for m in (memory, worse)
+        dict(zip(KINDS, encode_memory(state, ["queue"], m)[0], strict=True)) for m in (well, worse)
     )
     for name, sign in signs.items():
         if sign == 0:
