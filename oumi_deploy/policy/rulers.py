@@ -138,7 +138,7 @@ def _ruler_of(policy: "DeploymentPolicy", newest: Newest, metric: str, sign: int
     least = nextafter(rule.low, rule.high) if rule.positive else rule.low
     start = min(max(start, least), rule.high)
     around = (start - _BEYOND * scale, start + _BEYOND * scale)
-    low, high = _seen(encoder, metric, baseline, control) or around
+    low, high = range_seen(encoder, metric, baseline, control) or around
     far = _BEYOND * max(high - low, scale)
     worst = rule.high if sign > 0 else least
     worst = worst if abs(worst) < inf else high + far if sign > 0 else low - far
@@ -165,10 +165,17 @@ def leading_feature(encoder: StateEncoder, metric: str) -> int:
     return min(of_metric, key=lambda i: kinds.index(encoder.state[i].kind))
 
 
-def _seen(
+def range_seen(
     encoder: StateEncoder, metric: str, baseline: float, control: float
 ) -> tuple[float, float] | None:
-    """Returns the least and largest value that training has seen; None if it tells nothing."""
+    """Returns the least and largest value of a metric that training has seen; None if unknown.
+
+    Args:
+        encoder: The encoder.
+        metric: The metric.
+        baseline: Where differences to the baseline are taken from.
+        control: Where differences to the old version are taken from.
+    """
     origin = dict.fromkeys(LEVELS, 0.0)
     origin |= dict.fromkeys(_TO_BASELINE, baseline) | dict.fromkeys(_TO_CONTROL, control)
     ends = [

@@ -24,6 +24,7 @@ import numpy as np
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.episodes.schema import BAD, CONTROL, NEVER_STATE, number_column
 from oumi_deploy.policy.policy import DeploymentPolicy
+from oumi_deploy.policy.rulers import range_seen
 from oumi_deploy.problem.encoder import StateEncoder
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -33,7 +34,6 @@ MOST = 60
 """Columns that are described at most."""
 
 _LEVELS = ("value", "mean", "max")
-_DIFFERENCES = ("baseline", "baseline_mean", "control", "control_mean")
 
 _DEFAULTS = {
     "error_rate": 0.005,
@@ -167,15 +167,10 @@ def _share_in(encoder: StateEncoder) -> tuple[float, float, float]:
 
 
 def range_of_training(encoder: StateEncoder, metric: str, usual: float) -> tuple[float, float]:
-    """Returns the least and largest value of a metric that training has seen, from its features.
+    """Returns the least and largest value of a metric that training has seen, and the usual one.
 
-    Differences are taken from the usual level. Where training never had a value, both are that.
+    Differences are taken from the usual level.
     """
-    ends = [usual]
-    for at, feature in enumerate(encoder.state):
-        if feature.metric == metric and isfinite(encoder.low[at]):
-            origin = 0.0 if feature.kind in _LEVELS else usual
-            if feature.kind in (*_LEVELS, *_DIFFERENCES):
-                ends += [origin + float(encoder.low[at]), origin + float(encoder.high[at])]
+    low, high = range_seen(encoder, metric, usual, usual) or (usual, usual)
     rule = number_column(metric)
-    return max(min(ends), rule.low), min(max(ends), rule.high)
+    return max(min(low, usual), rule.low), min(max(high, usual), rule.high)
