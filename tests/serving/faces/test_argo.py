@@ -62,11 +62,30 @@ def test_a_start_may_be_text_as_every_arg_is(serve, telemetry, text, seconds):
 
 def test_what_is_left_out_and_what_is_empty_is_the_same(serve, telemetry):
     client = serve()
-    unset = ("started_at", "planned_steps", "canary_share", "last", "explain")
+    unset = ("started_at", "planned_steps", "canary_share", "last", "asks_again", "explain")
     told = measure(client, **dict.fromkeys(unset, "")).json()["data"]
     left_out = measure(client).json()["data"]
     assert told["id"] == left_out["id"], "the same question is the same decision"
-    assert measure(client, last="true").json()["data"]["id"] != told["id"]
+    ids = {
+        measure(client, **more).json()["data"]["id"]
+        for more in ({}, {"last": "true"}, {"last": "true", "asks_again": "true"})
+    }
+    assert len(ids) == 3, "another question is another decision"
+
+
+def test_at_the_last_step_a_pause_waits_for_the_next_measurement(serve, see, recipe):
+    """The body of the recipe's template, with what its last step fills in."""
+    (metric,) = recipe("argo-rollouts/analysis-template.yaml")["spec"]["metrics"]
+    body = dict(metric["provider"]["web"]["jsonBody"])
+    body |= {"last": "true", "canary_share": "0.6"}
+    client = serve()
+    see("PAUSE")
+    waits = client.post("/v1/argo", json=body).json()["data"]
+    assert (waits["decision"], waits["reasons"]) == ("PAUSE", ["few_requests"])
+    (logged,) = client.get("/v1/decisions").json()["decisions"]
+    assert (logged["last"], logged["asks_again"]) == (True, True)
+    once = client.post("/v1/argo", json={**body, "asks_again": "false"}).json()["data"]
+    assert "held_for_a_person" in once["reasons"]
 
 
 def test_what_a_template_knows_of_its_rollout_may_be_text(serve, telemetry):
@@ -126,9 +145,12 @@ def test_the_rollout_gives_the_template_what_it_needs(recipe):
     analyses = [step["analysis"] for step in steps if "analysis" in step]
     assert analyses
     weights = [step["setWeight"] for step in steps if "setWeight" in step]
-    for analysis, weight in zip(analyses, weights, strict=True):
+    for number, (analysis, weight) in enumerate(zip(analyses, weights, strict=True), 1):
         args = {arg["name"]: arg for arg in analysis["args"]}
-        assert args.keys() == needed
+        # Only at the last step to go on is to promote.
+        is_last = number == len(weights)
+        assert args.keys() == needed | ({"last"} if is_last else set())
+        assert args.get("last", {"value": "false"})["value"] == str(is_last).lower()
         assert float(args["canary_share"]["value"]) == weight / 100
         assert [t["templateName"] for t in analysis["templates"]] == [template["metadata"]["name"]]
     (wanted,) = (

@@ -68,6 +68,17 @@ def test_the_checksum_names_the_rollout(serve, telemetry):
     assert logged["asked_by"] == "flagger"
 
 
+def test_where_it_confirms_the_promotion_flagger_asks_until_that_succeeds(serve, see):
+    see("PAUSE")
+    client = serve()
+    for hook in ("confirm-traffic-increase", "confirm-promotion"):
+        call(client, hook)
+    promotes, raises = client.get("/v1/decisions").json()["decisions"]
+    assert (raises["last"], raises["asks_again"]) == (False, False)
+    assert (promotes["last"], promotes["asks_again"]) == (True, True)
+    assert promotes["reasons"] == ["few_requests"], "it waits, and is not held for a person"
+
+
 def test_fields_that_newer_versions_send_do_not_stop_a_rollout(serve, telemetry):
     told = {"type": "rollout", "canaryWeight": 20, "metadata": {"type": "cmd", "cmd": "hey"}}
     assert call(serve(), "rollout", **told).status_code == 200

@@ -154,6 +154,17 @@ def test_a_canary_without_data_is_held_and_not_passed(serve):
     assert judge(serve(), pair("error_rate", [], []))["score"]["classification"] == "Marginal"
 
 
+def test_where_one_judgement_is_all_there_is_a_person_must_decide(serve):
+    judged = {}
+    for last in (False, True):
+        settings = {"judge": {"judgeConfigurations": {"last": last}}}
+        said = judge(serve(), pair("error_rate", ["NaN"] * 2, [0.01] * 2), **settings)
+        judged[last] = said["score"]
+    assert {score["classification"] for score in judged.values()} == {"Marginal"}
+    assert "PAUSE 2 of 5" in judged[False]["classificationReason"]
+    assert "a person must decide" in judged[True]["classificationReason"]
+
+
 def test_a_canary_that_stopped_reporting_is_not_judged_by_what_it_was(serve):
     said = judge(serve(), pair("error_rate", [0.01] * 3, [0.01] * 6))
     assert said["score"]["classification"] == "Marginal"
