@@ -166,7 +166,7 @@ def _calibrated_on(settings: LoopSettings, trusted: Episodes) -> Episodes:
     if shared:
         raise DeployError(
             f"calibration_episodes: {settings.calibration_episodes} and trusted_episodes share "
-            f"{len(shared)} groups, {min(shared)} among them: what judges may not calibrate"
+            f"{len(shared)} groups or ids, {min(shared)} among them: what judges may not calibrate"
         )
     return fixed
 

@@ -148,23 +148,39 @@ def test_what_the_champion_let_pass_does_not_calibrate_alone(
     assert report["data"]["calibrate"]["n_releases"] == 30
 
 
-def test_nothing_that_is_calibrated_on_judges(loop, make_log, drifted_log, tmp_path):
-    """The fixed file to calibrate on may hold what the log holds too, by the same group names."""
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_nothing_that_is_calibrated_on_judges(loop, make_log, drifted_log, tmp_path, has_groups):
+    """The fixed file to calibrate on may hold what the log holds too, by group or by id alone."""
     settings_file = loop.path / "loop.toml"
     plain, log = read_settings(loop.path), make_log(drifted_log())
     whole = tmp_path / "whole.csv"
     export_episodes(log, whole, group=lambda rollout: group_of(rollout, plain))
     rows = read_frame(whole)
     some = sorted(rows["group"].unique())[::2]
-    write_frame(rows.loc[rows["group"].isin(some)].reset_index(drop=True), loop.path / "fixed.csv")
+    fixed = rows.loc[rows["group"].isin(some)].reset_index(drop=True)
+    fixed = fixed if has_groups else fixed.drop(columns="group")
+    write_frame(fixed, loop.path / "fixed.csv")
     settings_file.write_text(settings_file.read_text() + 'calibration_episodes = "fixed.csv"\n')
     (tmp_path / "work").mkdir()
     dealt = gather(read_settings(loop.path), log, 0.0, tmp_path / "work")
-    calibrated = set(map(str, dealt.calibrate.groups))
-    assert calibrated & set(map(str, some))
+    calibrated = set(dealt.calibrate.ids)
+    assert calibrated >= set(fixed["episode_id"])
     for others in (dealt.judge, dealt.train):
         assert len(others)
-        assert not calibrated & set(map(str, others.groups))
+        assert not calibrated & set(others.ids)
+        assert not set(some) & set(others.groups)
+
+
+@pytest.mark.parametrize("has_groups", [True, False])
+def test_what_judges_may_not_calibrate(loop, make_log, drifted_log, tmp_path, has_groups):
+    frame = read_frame(loop.path / "trusted.csv")
+    fixed = frame if has_groups else frame.drop(columns="group")
+    write_frame(fixed, loop.path / "fixed.csv")
+    write_frame(fixed, loop.path / "trusted.csv", overwrite=True)
+    settings_file = loop.path / "loop.toml"
+    settings_file.write_text(settings_file.read_text() + 'calibration_episodes = "fixed.csv"\n')
+    with pytest.raises(DeployError, match=r"share 30 groups or ids, t.* among them"):
+        gather(read_settings(loop.path), make_log(drifted_log()), 0.0, tmp_path)
 
 
 def test_an_empty_night_changes_nothing(loop, make_log):
