@@ -165,9 +165,9 @@ def _describe(plain: dict[str, Any], path: Path, kept_guardrails: bool) -> str:
 
 def vet_line(about: dict[str, Any]) -> str:
     """Returns what came of the policy's vet, which is kept in what its calibration says."""
-    from oumi_deploy.evaluation.vet.vet import KEPT, told
+    from oumi_deploy.evaluation.vet.vet import KEPT, in_words
 
-    return f"the policy {told(about[KEPT])} (oumi-deploy vet shows more)"
+    return f"the policy {in_words(about[KEPT])} (oumi-deploy vet shows more)"
 
 
 def guardrail_lines(about: dict[str, Any], kept: str = "") -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.vet.vet import kept_vet, told
+from oumi_deploy.evaluation.vet.vet import in_words, kept_vet
 from oumi_deploy.loop.about import about_policy
 from oumi_deploy.loop.folder import POLICY, PRETRAINED, LoopFolder
 from oumi_deploy.loop.history import BACK, RESUMED
@@ -60,7 +60,7 @@ def begin(folder: LoopFolder, policy_file: Path, pretrained: Path | None) -> dic
                 reason += f"; new releases will not count: they may be among {unknown}"
             vet = kept_vet(policy)
             if not vet["passes"]:
-                reason += f"; it {told(vet)}, and may be replaced"
+                reason += f"; it {in_words(vet)}, and may be replaced"
             about = {
                 **about_policy(draft / POLICY, policy, None, settings),
                 "outcome": "promoted",

@@ -25,7 +25,7 @@ from oumi_deploy.episodes.schema import UNKNOWN
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.evaluate import policy_answers, policy_evidence
 from oumi_deploy.evaluation.offpolicy import estimate_policy, value_features
-from oumi_deploy.evaluation.vet.vet import told
+from oumi_deploy.evaluation.vet.vet import in_words
 from oumi_deploy.loop.paired import LEAST_GROUPS, figures_of, join, pair
 from oumi_deploy.loop.reviews import are_enough, review_shares, review_weights
 from oumi_deploy.loop.settings import LoopSettings
@@ -125,7 +125,7 @@ def judge(
 
 def with_vets(verdict: Verdict, vets: Mapping[str, Mapping[str, Any]]) -> Verdict:
     """Returns a verdict that promotes no challenger that fails its vet, and says who fails."""
-    failing = [f"the {who} {told(vet)}" for who, vet in vets.items() if not vet["passes"]]
+    failing = [f"the {who} {in_words(vet)}" for who, vet in vets.items() if not vet["passes"]]
     reason = "; ".join([*failing, verdict.reason])
     if not vets["challenger"]["passes"] and verdict.promotes:
         reason = f"{'; '.join(failing)}; but for that it would be promoted: {verdict.reason}"

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from oumi_deploy.errors import DeployError, near_name
 from oumi_deploy.policy.guardrail import ABOVE, BELOW, MISSING, Guardrail, Streak
 from oumi_deploy.problem.arithmetic import Number, larger
@@ -99,15 +97,10 @@ class Guardrails:
         Returns:
             What is remembered of each, and the `Guard` code that each asks for.
         """
-        if not self.rails:
-            return (), ()
-        with np.errstate(over="ignore"):
-            looks = [
-                rail.observe(streak, values[at], values[of_control], few)
-                for rail, streak, (at, of_control) in zip(
-                    self.rails, before, self.places, strict=True
-                )
-            ]
+        looks = [
+            rail.observe(streak, values[at], values[of_control], few)
+            for rail, streak, (at, of_control) in zip(self.rails, before, self.places, strict=True)
+        ]
         return tuple(streak for streak, _ in looks), tuple(code for _, code in looks)
 
     def said(self, codes: Sequence[int], values: Sequence[float]) -> tuple[str, ...]:

@@ -58,6 +58,6 @@ def ratio(above: Number, below: Number) -> Number:
     The callers have no other division by 0 whose result is looked at.
     """
     if isinstance(below, np.ndarray):
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return above / below
     return above / below if below else nan

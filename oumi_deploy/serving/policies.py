@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from oumi_deploy.errors import DeployError
-from oumi_deploy.evaluation.vet.vet import kept_vet, told
+from oumi_deploy.evaluation.vet.vet import in_words, kept_vet
 from oumi_deploy.policy import version_1
 from oumi_deploy.policy.policy import DeploymentPolicy
 
@@ -50,7 +50,7 @@ class Versioned:
     def warnings(self) -> list[str]:
         """What an operator is to know of the policy before its answers."""
         old = [version_1.WARNING] * (self.policy.version == 1)
-        return [*old, *[f"it {told(self.vet)}"] * (not self.vet["passes"])]
+        return [*old, *[f"it {in_words(self.vet)}"] * (not self.vet["passes"])]
 
 
 class PolicyFile:

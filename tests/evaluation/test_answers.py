@@ -26,7 +26,7 @@ from oumi_deploy.evaluation.evaluate import evaluate, policy_answers
 from oumi_deploy.evaluation.figures.judged import judge_policy
 from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
-from oumi_deploy.policy.answers import ANSWERS
+from oumi_deploy.policy.answers import ANSWERS, PAUSED
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.qfunctions import NetworkQ
@@ -34,6 +34,7 @@ from oumi_deploy.policy.rollout import reason_names
 from oumi_deploy.problem.encoder import fit_encoder
 from oumi_deploy.problem.rewards import Rewards
 
+TO_ROLLBACK = PauseRules(pause_fallback="ROLLBACK")
 STATE = ["error_rate", "error_rate.max", "memory_usage.slope", "cpu_usage.baseline", "canary_share"]
 
 
@@ -46,7 +47,10 @@ def releases() -> Episodes:
 
 
 def random_policy(episodes: Episodes, **calibration) -> DeploymentPolicy:
-    """A network of chance whose range is that of a third of the releases."""
+    """A network of chance whose range is that of a third of the releases.
+
+    Its risk is on both sides of break-even: log odds of -1.1 are those of 0.25.
+    """
     encoder = fit_encoder(STATE, episodes.select(np.arange(20)))
     random = np.random.default_rng(3)
     layers = [
@@ -61,7 +65,7 @@ def random_policy(episodes: Episodes, **calibration) -> DeploymentPolicy:
         discount=1.0,
         training_data={},
         metrics={},
-        calibration=Calibration(0.1, 0.5, **calibration),
+        calibration=Calibration(-2.0, 0.5, **calibration),
     )
 
 
@@ -115,10 +119,11 @@ def test_scores_use_the_decision_after_the_fallback(make_episodes):
     )  # fmt: skip
     encoder = fit_encoder(STATE, episodes)
     always_on = NetworkQ([(np.zeros((2, encoder.n_inputs)), np.array([50.0, -49.0]))])
-    policy = replace(random_policy(generate_sample(20, 1)), encoder=encoder, q_function=always_on)
+    policy = random_policy(generate_sample(20, 1), pauses=TO_ROLLBACK)
+    policy = replace(policy, encoder=encoder, q_function=always_on)
     answers = policy_answers(policy, episodes)
     assert [ANSWERS[code] for code in answers.decision] == [
-        "CONTINUE", "CONTINUE", "PAUSE", "ROLLBACK", *["CONTINUE"] * 4
+        "CONTINUE", "PAUSE", "PAUSE", "ROLLBACK", *["CONTINUE"] * 4
     ]  # fmt: skip
     scores = score(episodes, answers.actions, Rewards(), answers=answers)
     assert scores.rolled_back.tolist() == [True, False]
@@ -133,15 +138,22 @@ def test_scores_use_the_decision_after_the_fallback(make_episodes):
 
 
 def test_an_observation_on_its_own_has_no_later_one_to_wait_for(releases):
-    policy = random_policy(releases)
+    policy = random_policy(releases, pauses=TO_ROLLBACK)
     answers = policy_answers(policy, releases, per_observation=True)
     assert "PAUSE" not in {ANSWERS[code] for code in np.unique(answers.decision)}
     assert answers.fell_back.any()
 
 
+def test_a_pause_with_nothing_to_wait_for_is_held_for_a_person(releases):
+    answers = policy_answers(random_policy(releases), releases, per_observation=True)
+    assert answers.held.any()
+    np.testing.assert_array_equal(answers.held, answers.decision == PAUSED)
+    assert not answers.fell_back.any()
+
+
 @pytest.mark.parametrize("per_observation", [False, True])
 def test_the_pictures_show_what_is_judged(releases, per_observation):
-    policy = random_policy(releases)
+    policy = random_policy(releases, pauses=TO_ROLLBACK)
     drawn = judge_policy(policy, releases, per_observation)
     judged = evaluate(policy, releases, per_observation=per_observation)
     assert drawn.scores.fell_back.any()

@@ -92,9 +92,14 @@ def test_a_boasting_policy_is_taught_modesty(make_releases):
     assert calibrated.calibration is not None
     assert calibrated.calibration.slope < 0.7
     assert error_of(calibrated, fresh) < 0.05
-    # The same decisions: calibration alone changes no preference.
+    # A rollback pays from a risk of 0.25 on. The boaster believes that of a load of 0.37; once
+    # calibrated it rolls back from where it is so.
+    load = fresh.column("load")[fresh.canary_rows]
     before = policy_answers(boaster, fresh).actions
-    np.testing.assert_array_equal(policy_answers(calibrated, fresh).actions, before)
+    np.testing.assert_array_equal(before, load > 0.5 - 0.25 / 1.9)
+    after = policy_answers(calibrated, fresh).actions
+    assert after[load > 0.34].all()
+    assert not after[load < 0.2].any()
 
 
 def test_an_honest_policy_is_left_as_it_is(make_releases):

@@ -403,7 +403,7 @@ def test_the_example_holds_what_it_says(folder, capsys):
     names = DeploymentPolicy.load(folder / "out.json").guardrails.names
     assert names == (
         "error_rate above 0.2 for 2 observations",
-        "error_rate above control + 0.03",
+        "error_rate above control + 0.05 for 3 observations",
         "memory_usage above 2 times baseline",
         "health_score below 0.5 for 2 observations",
         "error_rate missing for 3 observations",

@@ -13,11 +13,15 @@
 # limitations under the License.
 """The scoring rules, worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.evaluation.scoring import Scores, score
+from oumi_deploy.policy.answers import PAUSED, Answers
+from oumi_deploy.policy.pauses import Reason
 from oumi_deploy.problem.rewards import Rewards
 
 NAN = float("nan")
@@ -133,3 +137,122 @@ def test_no_step_cost_means_no_difference(releases):
     actions = np.zeros(9, dtype=int)
     scores = score(releases, actions, Rewards(step_cost=0))
     assert scores.reward_with_delay.tolist() == scores.reward.tolist()
+
+
+def answered(said: str, risk: list[float] | float = 0.5, watching: str = "") -> Answers:
+    """Answers in letters, a decision each: C, R, P, and H for a PAUSE that a person must end.
+
+    A letter w in `watching` marks a watch.
+    """
+    n = len(said)
+    watch = [Reason.WATCHING.value * (mark == "w") for mark in watching.ljust(n)]
+    return Answers(
+        decision=np.array([{"C": CONTINUE, "R": ROLLBACK}.get(x, PAUSED) for x in said]),
+        risk=np.broadcast_to(np.array(risk, dtype=float), n),
+        reasons=np.array(watch),
+        fell_back=np.zeros(n, dtype=bool),
+        held=np.array([letter == "H" for letter in said]),
+    )
+
+
+def scored_answers(episodes: Episodes, answers: Answers, rewards=None, **options) -> Scores:
+    return score(episodes, answers.actions, rewards or Rewards(), answers=answers, **options)
+
+
+@pytest.fixture
+def bad_and_good(make_episodes) -> Episodes:
+    """Decisions 0-3 of a bad release at half the traffic, 4-7 of a good one."""
+    columns = {"step": [0, 1, 2, 3], "canary_share": 0.5}
+    return make_episodes({**columns, "label": "bad"}, {**columns, "label": "good"})
+
+
+def test_a_release_is_held_from_the_first_time_that_nothing_decides_it_any_more(bad_and_good):
+    scores = scored_answers(bad_and_good, answered("CPHH" + "PPPH"))
+    assert scores.held.tolist() == [True, True]
+    assert not scores.rolled_back.any()
+    assert scores.end.tolist() == [2, 7]
+    # A person's time once, and on the bad one two waits at half the traffic until then.
+    assert scores.reward.tolist() == [-10, -10]
+    assert scores.reward_with_delay.tolist() == [-10 - 2 * 2 * 0.5, -10]
+    dear = scored_answers(bad_and_good, answered("CPHH" + "PPPH"), Rewards(held=-35))
+    assert dear.reward.tolist() == [-35, -35]
+
+
+def test_a_later_decision_means_that_nobody_was_held(bad_and_good):
+    scores = scored_answers(bad_and_good, answered("HHCR" + "HPHC"))
+    assert scores.held.tolist() == [False, False]
+    assert scores.rolled_back.tolist() == [True, False]
+    assert scores.end.tolist() == [3, 7]
+    assert scores.reward.tolist() == [100, 50]
+    # A decision in between: it is held from the first time after that.
+    again = scored_answers(bad_and_good, answered("HCPH" + "CHPP"))
+    assert again.held.tolist() == [True, True]
+    assert again.end.tolist() == [3, 5]
+    assert again.reward_with_delay.tolist() == [-10 - 3 * 2 * 0.5, -10]
+
+
+def test_a_pause_that_no_limit_ends_is_no_hold(bad_and_good):
+    # The log ends while the policy still waits: it goes on as a CONTINUE does.
+    scores = scored_answers(bad_and_good, answered("CPPP" + "PPPP"))
+    assert not scores.held.any()
+    assert scores.reward.tolist() == [-200, 50]
+    assert scores.paused.tolist() == [True, True]
+
+
+def test_what_is_held_where_the_log_rolled_back_is_known(make_episodes):
+    logged = {"step": [0, 1], "label": "bad", "action": ["CONTINUE", "ROLLBACK"]}
+    episodes = make_episodes(logged, logged)
+    scores = scored_answers(episodes, answered("HP" + "PC"))
+    # Held at its first look it asked a person before the log ended; the other is censored.
+    assert scores.episode.tolist() == [0]
+    assert scores.held.tolist() == [True]
+    assert scores.n_censored == 1
+
+
+def test_per_observation_each_may_be_held(bad_and_good):
+    scores = scored_answers(bad_and_good, answered("HCRP" + "CHHC"), per_observation=True)
+    assert scores.held.tolist() == [True, *[False] * 4, True, True, False]
+    assert scores.reward.tolist() == [-10, -200, 100, -200, 50, -10, -10, 50]
+
+
+@pytest.fixture
+def rising(make_episodes) -> Episodes:
+    """Two bad releases whose traffic rises at the third look, and a good one."""
+    columns = {"step": [0, 1, 2, 3], "canary_share": [0.1, 0.1, 0.5, 1.0]}
+    return make_episodes(*({**columns, "label": label} for label in ("bad", "bad", "good")))
+
+
+def test_traffic_that_rose_during_a_watch_is_counted_and_withheld(rising):
+    watches = answered("CPPR" + "PCCR" + "CPPC", risk=0.5, watching=" ww " + "w   " + " ww ")
+    scores = scored_answers(rising, watches)
+    # The second release was watched only while its traffic stayed at 0.1.
+    assert scores.share_rose.tolist() == [True, False, True]
+    assert scores.reward_with_delay.tolist() == pytest.approx(
+        [100 - 2 * (0.1 + 0.1 + 0.5), 100 - 2 * (0.1 + 0.1 + 0.5), 50]
+    )
+    # At the watch before the rise, decision 1, a ROLLBACK at a risk of 0.5 pays more than a person
+    # (25 to -10): it would be the end, after one wait at 0.1.
+    assert scores.withheld.tolist() == pytest.approx(
+        [100 - 2 * 0.1, 100 - 2 * (0.1 + 0.1 + 0.5), -50]
+    )
+    # At a risk of 0.26 it pays -11: a person it would be.
+    timid = replace(watches, risk=np.full(12, 0.26))
+    assert scored_answers(rising, timid).withheld.tolist() == pytest.approx(
+        [-10 - 2 * 0.1, 100 - 2 * (0.1 + 0.1 + 0.5), -10]
+    )
+
+
+def test_traffic_that_rises_after_the_end_or_for_another_reason_is_not_counted(rising):
+    # Rolled back before the rise; paused for another reason; the last look of a release.
+    scores = scored_answers(
+        rising, answered("PRPP" + "CPPC" + "CCCP", watching="w ww" + "       w")
+    )
+    assert scores.share_rose.tolist() == [False, False, False]
+    assert scores.withheld.tolist() == scores.reward_with_delay.tolist()
+
+
+def test_without_answers_nothing_is_held_or_watched(releases):
+    scores = scored(releases, {1})
+    assert not scores.held.any()
+    assert not scores.share_rose.any()
+    assert scores.withheld.tolist() == scores.reward_with_delay.tolist()

@@ -58,7 +58,8 @@ def answers_of(*rollouts):
     """Answers as they would be; at risk 0.9 where ROLLBACK is wanted, and 0.1 elsewhere."""
     decision = np.array([word for said in rollouts for word in said])
     risk = np.where(decision == R, 0.9, 0.1)
-    return Answers(decision, risk, 0 * decision, decision < 0)
+    never = decision < 0
+    return Answers(decision, risk, 0 * decision, fell_back=never, held=never)
 
 
 def told(together, episodes, i):

@@ -25,7 +25,7 @@ import pytest
 
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.evaluation.vet.levels import describe_levels, read_levels
-from oumi_deploy.evaluation.vet.vet import KEPT, Vet, describe, kept_vet, told, vet, vetted
+from oumi_deploy.evaluation.vet.vet import KEPT, Vet, describe, in_words, kept_vet, vet, vetted
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.guardrails import read_guardrails
 from oumi_deploy.policy.pauses import PauseRules
@@ -283,7 +283,7 @@ def test_a_calibrated_policy_keeps_its_vet_and_is_not_tried_again(monkeypatch):
     again = DeploymentPolicy.from_dict(json.loads(json.dumps(policy.as_dict())))
     monkeypatch.setattr("oumi_deploy.evaluation.vet.vet.vet", None)
     assert kept_vet(again) == kept
-    assert told(kept) == f"fails its vet: {', '.join(found.failed)}"
+    assert in_words(kept) == f"fails its vet: {', '.join(found.failed)}"
 
 
 def test_the_json_has_every_setting():

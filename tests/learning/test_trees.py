@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from oumi_deploy.errors import DeployError
 from oumi_deploy.learning.transitions import Transitions, make_transitions
@@ -180,8 +181,9 @@ def test_plain_arrays_give_what_scikit_learn_does(seed, leaves, is_ordered):
         "monotonic_cst": [1, -1, 0, 0] if is_ordered else None,
         "early_stopping": False,
     }
-    odds = HistGradientBoostingClassifier(**kwargs).fit(features, bad)
-    number = HistGradientBoostingRegressor(**kwargs).fit(features, bad * 300.0 - 100.0)
+    with threadpool_limits(1, "openmp"):
+        odds = HistGradientBoostingClassifier(**kwargs).fit(features, bad)
+        number = HistGradientBoostingRegressor(**kwargs).fit(features, bad * 300.0 - 100.0)
     states = np.concatenate([features, 5 * random.normal(size=(100, 4)), np.full((1, 4), NAN)])
     # On the edges themselves, where a rounding would be seen.
     edges = as_trees(odds, 4).threshold

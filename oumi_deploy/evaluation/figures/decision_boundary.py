@@ -100,7 +100,7 @@ def _draw_observations(axes: Axes, judged: Judged, plane: Plane, label: int) -> 
 def _about_markers(plane: Plane, n_good: int, n_bad: int) -> str:
     if not n_good + n_bad:
         return ""
-    where = ", at their own values of the other features" if plane.held else ""
+    where = ", at their own values of the other features" if plane.held or plane.moved else ""
     return f" The markers are a sample of {n_good} good and {n_bad} bad observations{where}."
 
 

@@ -28,7 +28,7 @@ from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import TableQ, TreesQ
 from oumi_deploy.problem.bins import cells
 from oumi_deploy.problem.rewards import Action
-from oumi_deploy.problem.state import Feature
+from oumi_deploy.problem.state import HISTORY, SHARES, Feature
 
 THIN = 20
 """Decisions below which the entries of a table are little more than chance."""
@@ -37,6 +37,9 @@ DOTS = ".."
 
 _NAMED = 4
 """Held features that a caption names."""
+
+_IN_ITS_UNIT = ("value", *(k for k in HISTORY if k != "slope" and k not in SHARES))
+"""Kinds of features in the unit of their metric."""
 
 _POINTS = 301
 """Points along an axis of the grid."""
@@ -55,6 +58,7 @@ class Plane:
         stepped: Whether the margin jumps from cell to cell, as that of a table or trees does.
         thin: Where a table has learnt from fewer than `THIN` decisions, bool of the same shape;
             nowhere for a network.
+        moved: Names of features that move with the two, see `make_plane`.
         held: Values of the other features, by name, NaN where missing.
     """
 
@@ -64,6 +68,7 @@ class Plane:
     margin: np.ndarray
     stepped: bool
     thin: np.ndarray
+    moved: list[str]
     held: dict[str, float]
 
     @property
@@ -112,6 +117,11 @@ class Plane:
     def caption(self) -> str:
         """Says what the other features are held at, and what the dots mean."""
         dots = f" Dotted: learnt from fewer than {THIN} decisions." if self.thin.any() else ""
+        if self.moved:
+            dots = (
+                " The histories and differences of these metrics move with them, as if a level had "
+                f"been so since the first look.{dots}"
+            )
         if not self.held:
             return f"The policy's state has no other features.{dots}"
         values = ", ".join(
@@ -155,6 +165,9 @@ def pick_features(state: tuple[Feature, ...], asked: tuple[str, str] | None) -> 
 def make_plane(judged: Judged, picked: list[int]) -> Plane:
     """Asks the policy on a grid over two features, the others held at their medians.
 
+    Of a metric that one of the two is of, what has its unit moves as far from its median: a newest
+    error rate of 0.3 beside a mean of 0.01 is no release that anybody meets for long.
+
     Args:
         judged: The policy and the episodes whose medians and ranges are taken.
         picked: Numbers of the two features.
@@ -167,15 +180,39 @@ def make_plane(judged: Judged, picked: list[int]) -> Plane:
     grid = np.tile(medians, (_POINTS * _POINTS, 1))
     grid[:, picked[0]] = np.tile(x.points, _POINTS)
     grid[:, picked[1]] = np.repeat(y.points, _POINTS)
+    moved = {}
+    for number in picked:
+        moved |= dict.fromkeys(_moving_with(encoder.state, number, picked), number)
+    for i, number in moved.items():
+        grid[:, i] += grid[:, number] - medians[number]
     codes, margin = _ask(judged.policy, grid)
     thin = _is_thin(judged, grid)
-    others = [i for i in range(len(medians)) if i not in picked]
+    others = [i for i in range(len(medians)) if i not in picked and i not in moved]
     held = {encoder.names[i]: float(medians[i]) for i in others}
     shape = (_POINTS, _POINTS)
     stepped = isinstance(judged.policy.q_function, TableQ | TreesQ)
     return Plane(
-        x, y, codes.reshape(shape), margin.reshape(shape), stepped, thin.reshape(shape), held
+        x=x,
+        y=y,
+        codes=codes.reshape(shape),
+        margin=margin.reshape(shape),
+        stepped=stepped,
+        thin=thin.reshape(shape),
+        moved=[encoder.names[i] for i in sorted(moved)],
+        held=held,
     )
+
+
+def _moving_with(state: tuple[Feature, ...], number: int, picked: list[int]) -> list[int]:
+    """Returns the features that move with a picked one: of its metric, and in its unit."""
+    feature = state[number]
+    if feature.kind not in _IN_ITS_UNIT or len({state[i].metric for i in picked}) < len(picked):
+        return []
+    return [
+        i
+        for i, other in enumerate(state)
+        if other.metric == feature.metric and other.kind in _IN_ITS_UNIT and i != number
+    ]
 
 
 def _ask(policy: DeploymentPolicy, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from typing import Any
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.evaluation.report.html_pieces import paragraph, row, table
 from oumi_deploy.evaluation.vet.likeness import TRAIN_FIRST, likeness
-from oumi_deploy.evaluation.vet.vet import shown, told, vet
+from oumi_deploy.evaluation.vet.vet import in_words, shown, vet
 from oumi_deploy.policy.policy import DeploymentPolicy
 
 _CAPTION = (
@@ -34,7 +34,7 @@ _CAPTION = (
 def vet_contents(policy: DeploymentPolicy, episodes: Episodes) -> dict[str, Any]:
     """Returns the vet as `Vet.as_dict`, its `line`, and `likeness` of the episodes, likewise."""
     found, like = vet(policy), likeness(policy, episodes)
-    about = {"line": told(found.kept()), "likeness": {**like.as_dict(), "line": like.line}}
+    about = {"line": in_words(found.kept()), "likeness": {**like.as_dict(), "line": like.line}}
     return {**found.as_dict(), **about}
 
 

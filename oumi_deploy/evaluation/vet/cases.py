@@ -20,9 +20,10 @@ the state lacks, or which moved no risk in training, is not applicable.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from oumi_deploy.evaluation.vet.trial import GOOD_LOOKS, LOOKS, Change, Look, Trial, changed
+from oumi_deploy.evaluation.vet.words import said, said_of_doses
 from oumi_deploy.policy.calibration import UNCALIBRATED
 from oumi_deploy.policy.policy import DeploymentPolicy
 
@@ -42,9 +43,6 @@ OUTAGE_LOOKS, TENFOLD_LOOKS = 2, 3
 """Observations after which the answer must be ROLLBACK."""
 
 _ROUNDING = 1e-9
-_PARTS = 3
-"""Answers after one another that are told."""
-
 _SEVERITY = ("CONTINUE", "PAUSE", "ROLLBACK")
 
 
@@ -148,11 +146,11 @@ def worse_and_worse(metric: str) -> Case:
                     what = "risk falls" if falls else "answer is milder"
                     return Run(
                         FAILS,
-                        _doses(milder, before, worse, after),
+                        said_of_doses(milder, before, worse, after),
                         f"the {what} where {metric} is worse",
                     )
         first, last = newest[1][0], newest[1][-1]
-        return Run(PASSES, _doses(doses[0], first, doses[-1], last))
+        return Run(PASSES, said_of_doses(doses[0], first, doses[-1], last))
 
     return case
 
@@ -186,7 +184,7 @@ def healed_spike(trial: Trial, effects: Effects) -> Run:
 
 
 #
-# What nobody can know
+# What is not known
 #
 def all_missing(trial: Trial, effects: Effects) -> Run:
     """Nothing is reported, from the first look or later: never CONTINUE."""
@@ -201,8 +199,8 @@ def all_missing(trial: Trial, effects: Effects) -> Run:
 def one_missing(trial: Trial, effects: Effects) -> Run:
     """One metric is missing, all else is as before: no ROLLBACK."""
     if len(trial.readable) < 2:
-        told = " and ".join(trial.readable) or "nothing"
-        return Run(NOT_APPLICABLE, note=f"{told} is all that is read")
+        read = " and ".join(trial.readable) or "nothing"
+        return Run(NOT_APPLICABLE, note=f"{read} is all that is read")
     runs = []
     for metric in trial.readable:
         for after in (GOOD_LOOKS, 0):
@@ -293,29 +291,3 @@ def _no_rollback(looks: Sequence[Look], note: str) -> Run:
 
 def _severity(look: Look) -> int:
     return _SEVERITY.index(look.decision)
-
-
-def _doses(milder: float, before: Look, worse: float, after: Look) -> str:
-    """Returns the answers to two doses, in as many digits as tell their risks apart."""
-    digits = 2 if abs(after.risk - before.risk) > 0.01 else 4
-    return ", ".join(
-        f"{look.decision} at {dose:.3g} (risk {look.risk:.{digits}f})"
-        for dose, look in ((milder, before), (worse, after))
-    )
-
-
-def said(looks: Sequence[Look], *, first: int = 1) -> str:
-    """Returns answers in words, as in `CONTINUE at looks 1 to 3 (risk 0.02 to 0.10)`.
-
-    Args:
-        looks: The answers.
-        first: Number of the first.
-    """
-    parts, at = [], first
-    for decision, same in groupby(looks, lambda look: look.decision):
-        risks = [look.risk for look in same]
-        low, high = (f"{x:.2f}" for x in (min(risks), max(risks)))
-        where = f"look {at}" if len(risks) == 1 else f"looks {at} to {at + len(risks) - 1}"
-        parts.append(f"{decision} at {where} (risk {low}{f' to {high}' * (low != high)})")
-        at += len(risks)
-    return ", ".join(parts[:_PARTS]) + ", and so on" * (len(parts) > _PARTS)

@@ -39,8 +39,8 @@ GOOD_LOOKS = 3
 
 _BASELINE_ROWS = 3
 _MILDER, _WORSE, _UNSEEN = 2, 12, 4
-"""Values of a metric that are tried: better than the usual one, worse as far as training has seen,
-and beyond that."""
+"""Values of a metric that are tried: better than the usual one, worse within what
+training has seen, and worse than that."""
 
 _BEYOND = 10.0
 """How far doses go beyond the range of training, in widths of it, where the format knows no end."""

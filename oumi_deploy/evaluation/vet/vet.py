@@ -75,8 +75,8 @@ class Vet:
         """The result in one line."""
         counts = {r: sum(f.result == r for f in self.findings) for r in (PASSES, NOT_APPLICABLE)}
         more = f", {counts[NOT_APPLICABLE]} not applicable" * bool(counts[NOT_APPLICABLE])
-        told = f"{counts[PASSES]} of {len(self.findings)} cases pass{more}"
-        return told + f"; FAILS: {', '.join(self.failed)}" * bool(self.failed)
+        line = f"{counts[PASSES]} of {len(self.findings)} cases pass{more}"
+        return line + f"; FAILS: {', '.join(self.failed)}" * bool(self.failed)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as plain values."""
@@ -174,7 +174,7 @@ def kept_vet(policy: DeploymentPolicy) -> Mapping[str, Any]:
     return kept if isinstance(kept, Mapping) else vet(policy).kept()
 
 
-def told(kept: Mapping[str, Any]) -> str:
+def in_words(kept: Mapping[str, Any]) -> str:
     """Returns what is kept of a vet in words, as in `fails its vet: outage, all missing`."""
     if kept.get("passes"):
         return "passes its vet"
