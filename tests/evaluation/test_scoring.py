@@ -199,13 +199,12 @@ def test_a_pause_that_no_limit_ends_is_no_hold(bad_and_good):
     assert scores.paused.tolist() == [True, True]
 
 
-def test_what_is_held_where_the_log_rolled_back_is_known(make_episodes):
+def test_what_is_still_held_where_the_log_rolled_back_is_censored(make_episodes):
     logged = {"step": [0, 1], "label": "bad", "action": ["CONTINUE", "ROLLBACK"]}
-    episodes = make_episodes(logged, logged)
-    scores = scored_answers(episodes, answered("HP" + "PC"))
-    # Held at its first look it asked a person before the log ended; the other is censored.
-    assert scores.episode.tolist() == [0]
-    assert scores.held.tolist() == [True]
+    scores = scored_answers(make_episodes(logged, logged), answered("HP" + "HR"))
+    # A later observation, which the log does not have, might have decided the first.
+    assert scores.episode.tolist() == [1]
+    assert scores.held.tolist() == [False]
     assert scores.n_censored == 1
 
 
