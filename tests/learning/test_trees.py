@@ -36,6 +36,13 @@ EXACT = Boosting(trees=60, leaves=8, learning_rate=0.5, l2=0.0, min_leaf=1)
 """Trees that learn few states by heart."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for one another take most of the time of fits this small."""
+    with threadpool_limits(1, "openmp"):
+        yield
+
+
 def learner_of(features, transitions, boosting=EXACT, signs=None, seed=0):
     """Returns a learner and what keeps its trees."""
     bounds, model = Bounds.of(REWARDS, 5), SimpleNamespace(trees=None)
@@ -181,9 +188,8 @@ def test_plain_arrays_give_what_scikit_learn_does(seed, leaves, is_ordered):
         "monotonic_cst": [1, -1, 0, 0] if is_ordered else None,
         "early_stopping": False,
     }
-    with threadpool_limits(1, "openmp"):
-        odds = HistGradientBoostingClassifier(**kwargs).fit(features, bad)
-        number = HistGradientBoostingRegressor(**kwargs).fit(features, bad * 300.0 - 100.0)
+    odds = HistGradientBoostingClassifier(**kwargs).fit(features, bad)
+    number = HistGradientBoostingRegressor(**kwargs).fit(features, bad * 300.0 - 100.0)
     states = np.concatenate([features, 5 * random.normal(size=(100, 4)), np.full((1, 4), NAN)])
     # On the edges themselves, where a rounding would be seen.
     edges = as_trees(odds, 4).threshold
