@@ -42,6 +42,7 @@ COMMANDS = (
     "report",
     "offpolicy",
     "calibrate",
+    "vet",
     "figures",
     "decide",
     "plugin-file",
