@@ -33,10 +33,6 @@ trusted_episodes = "trusted.parquet"
 calibration_episodes = "calibration.parquet"
 trusted_sources = ["review", "pipeline", "incident"]
 group_by = ["service", "version"]
-
-[pauses]
-range_margin = 0.1
-max_doubt = 0.5
 """
 
 

@@ -90,18 +90,21 @@ def _bad_row(name: str, some: Sequence[Judged]) -> dict[str, Any]:
     return {
         "fault": name,
         "releases": len(some),
-        "policy": _caught(some, lambda j: j.by_policy),
+        "policy": _caught(some, lambda j: j.by_policy, sum(j.run.by_person for j in some)),
         "rule": _caught(some, lambda j: j.by_rule),
     }
 
 
-def _caught(some: Sequence[Judged], stop: Stop) -> dict[str, Any]:
+def _caught(some: Sequence[Judged], stop: Stop, for_person: int | None = None) -> dict[str, Any]:
+    """Returns how many were stopped and how soon; and of those left for a person how many."""
     delays = [
         max(0, minute - (j.run.release.onset or 0)) for j in some if (minute := stop(j)) is not None
     ]
+    held = {} if for_person is None else {"for a person": for_person}
     return {
         "caught": len(delays),
-        "missed": len(some) - len(delays),
+        **held,
+        "missed": len(some) - len(delays) - (for_person or 0),
         "minutes": median(delays) if delays else None,
     }
 
@@ -114,6 +117,7 @@ def _good_row(name: str, some: Sequence[Judged]) -> dict[str, Any]:
             "rolled back": sum(j.by_policy is not None for j in some),
             "held": sum(j.run.held > 0 for j in some),
             "minutes held": sum(j.run.held for j in some),
+            "for a person": sum(j.run.by_person for j in some),
         },
         "rule": {"rolled back": sum(j.by_rule is not None for j in some)},
     }
@@ -122,16 +126,18 @@ def _good_row(name: str, some: Sequence[Judged]) -> dict[str, Any]:
 def described(found: Mapping[str, list[dict[str, Any]]]) -> str:
     """Returns both tables to read, in Markdown."""
     bad = [
-        "| bad releases | | caught | missed | minutes to it | rule: caught | missed | minutes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| bad releases | | caught | for a person | missed | minutes to it | rule: caught | missed "
+        "| minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["bad"]:
         policy, rule = row["policy"], row["rule"]
         cells = [row["fault"], row["releases"], *policy.values(), *rule.values()]
         bad.append(_line(cells))
     good = [
-        "| good releases | | rolled back | held for a while | minutes held | rule: rolled back |",
-        "|---|---|---|---|---|---|",
+        "| good releases | | rolled back | held for a while | minutes held | for a person | rule: "
+        "rolled back |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found["good"]:
         cells = [row["what befell it"], row["releases"], *row["policy"].values()]

@@ -37,6 +37,9 @@ _INCIDENT_AFTER = 5
 """Minutes after which a bad version that got through is found out and taken back by hand."""
 
 
+_LOOKED_AT_AFTER = 3
+"""Questions running whose answer is that a person must decide, until one does."""
+
 _PATIENCE = 20
 """Questions of one release that may go without an answer."""
 
@@ -68,6 +71,8 @@ class Run:
         minutes: Minutes until it was decided.
         rolled_back: Whether it was rolled back.
         held: Minutes of it in which it was held by a PAUSE.
+        waits: Questions running whose answer is that a person must decide.
+        by_person: Whether a person decided it.
         asked: Questions.
         unanswered: Those of them that were not answered; they hold it too.
         reasons: How often each reason was given.
@@ -79,6 +84,8 @@ class Run:
     minutes: int = 0
     rolled_back: bool = False
     held: int = 0
+    waits: int = 0
+    by_person: bool = False
     asked: int = 0
     unanswered: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -88,14 +95,15 @@ class Run:
 async def roll_out(release: Release, tools: Tools) -> Run:
     """Rolls a release out and reports its outcome where one is known.
 
-    CONTINUE goes on to the next minute of the plan, PAUSE holds, ROLLBACK takes back.
+    CONTINUE goes on to the next minute of the plan, PAUSE holds, ROLLBACK takes back. What a person
+    must decide one does after a while, and knows the truth.
     """
     name, cluster = release.service.name, tools.cluster
     cluster.begin(release, RAMP[0])
     run = Run(release, tools.clock.now())
     await _decide(run, tools)
     run.dragged = cluster.minutes_dragged(name)
-    if run.rolled_back:
+    if run.rolled_back or (run.by_person and release.fault is not None):
         cluster.take_back(name)
     elif release.fault is None:
         cluster.promote(name)
@@ -105,20 +113,26 @@ async def roll_out(release: Release, tools: Tools) -> Run:
         await tools.clock.sleep_until(run.began + run.minutes + _INCIDENT_AFTER)
         cluster.take_back(name)
         await _report(run, tools, "incident", "found out by hand")
-    if release.is_reviewed:
+    if release.is_reviewed or run.by_person:
         await _report(run, tools, "review", "looked at")
     return run
 
 
 async def _decide(run: Run, tools: Tools) -> None:
-    """Asks minute by minute, until the plan is through or the answer is ROLLBACK."""
+    """Asks until the plan is through, the answer is ROLLBACK, or a person has decided."""
     release, through = run.release, 0
     while through < release.planned:
         run.minutes = max(run.minutes + 1, int(tools.clock.now() - run.began))
         await tools.clock.sleep_until(run.began + run.minutes + _ASKED_AFTER)
         answer = await _ask(run, tools)
         run.asked += 1
-        run.reasons.update(answer["reasons"] if answer else ())
+        reasons = answer["reasons"] if answer else ()
+        run.reasons.update(reasons)
+        run.waits = run.waits + 1 if "held_for_a_person" in reasons else 0
+        if run.waits >= _LOOKED_AT_AFTER:
+            run.by_person = True
+            tools.tell(_line(run, "held, and decided by a person"))
+            return
         if answer is None or answer["decision"] == "PAUSE":
             run.held += 1
         elif answer["decision"] == "ROLLBACK":

@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import asyncio
 import json
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -192,6 +193,63 @@ def release(module):
     return releases.Release(
         service, "v2", 10, 7, None, None, None, False, signals, signals, never, never
     )
+
+
+class Platform:
+    """Clock and cluster of a rollout that waits for nothing, and what became of its versions."""
+
+    def __init__(self) -> None:
+        self.minute, self.done = 0.0, []
+
+    def now(self) -> float:
+        return self.minute
+
+    def at(self, minute: float) -> float:
+        return 60.0 * minute
+
+    async def sleep_until(self, minute: float) -> None:
+        self.minute = max(self.minute, minute)
+
+    def begin(self, release, share: float) -> None:
+        """A canary begins."""
+
+    def shift(self, name: str, share: float) -> None:
+        self.done.append("shifted")
+
+    def minutes_dragged(self, name: str) -> float:
+        return 0.0
+
+    def promote(self, name: str) -> None:
+        self.done.append("promoted")
+
+    def take_back(self, name: str) -> None:
+        self.done.append("taken back")
+
+
+@pytest.mark.parametrize(("fault", "ends"), [(None, "promoted"), ("error_spike", "taken back")])
+def test_what_the_policy_holds_for_a_person_is_decided_by_one(module, release, fault, ends):
+    """The service would hold it for ever: it never promotes itself, and nobody else ends it."""
+    rollouts, results, told = module("rollouts"), module("results"), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json={"decision": "PAUSE", "reasons": ["held_for_a_person"]})
+
+    async def roll_out():
+        transport = httpx.MockTransport(answer)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            tools = rollouts.Tools(platform, platform, client, lambda line: None)
+            return await rollouts.roll_out(replace(release, fault=fault), tools)
+
+    platform = Platform()
+    run = asyncio.run(roll_out())
+    assert (run.by_person, run.rolled_back) == (True, False)
+    assert platform.done == [ends], "no traffic is raised before"
+    reviews = [o["label"] for path, o in told if path == "/v1/outcomes" and o["source"] == "review"]
+    assert reviews == ["good" if fault is None else "bad"]
+    (over_all,) = results.tables([results.Judged(run, None)])["bad" if fault else "good"][-1:]
+    assert over_all["policy"]["for a person"] == 1
+    assert over_all["policy"].get("missed", 0) == 0
 
 
 @given(st.lists(st.floats(0, 0.2) | st.just(float("nan")), max_size=10))
