@@ -217,6 +217,25 @@ def test_settings_without_a_baseline_are_tried_where_the_state_uses_one():
     assert len(of(vet(policy_of(sensible)), "all as before").runs) == 1
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "state",
+    [
+        ["control_error_rate.mean"],
+        ["requests"],
+        ["error_rate.missing", "memory_usage.slope"],
+        ["queue.max", "canary_share"],
+        ["latency.control", "n_pods.baseline_mean"],
+    ],
+)
+def test_any_state_can_be_vetted(state, version):
+    policy = policy_of(lambda *bins: 0.1 + 0.8 * (bins[0] == 1), dict.fromkeys(state, [0.5]))
+    old = replace(policy.encoder, directions=None if version == 1 else policy.encoder.directions)
+    found = vet(replace(policy, encoder=old, version=version))
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert describe(found)
+
+
 def test_an_uncalibrated_policy_is_judged_by_the_risk_that_its_q_values_imply():
     for version in (1, 2):
         bare = replace(policy_of(sensible, version=version), calibration=None)

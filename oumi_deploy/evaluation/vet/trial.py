@@ -167,7 +167,7 @@ class Trial:
         rollout = self.policy.begin()
         if self.setting.has_baseline:
             for step in range(-_BASELINE_ROWS, 0):
-                rollout.observe({**self._own({}), **self._when(step), "phase": "baseline"})
+                rollout.observe({**self._own(), **self._when(step), "phase": "baseline"})
         for step, change in enumerate(changes):
             rollout.observe(self._row(step, change))
         return rollout
@@ -225,14 +225,15 @@ class Trial:
 
     def _row(self, step: int, change: Change) -> dict[str, Any]:
         low, high = self.levels.share
-        row: dict[str, Any] = self._own(change)
+        row: dict[str, Any] = self._own()
         row |= {"canary_share": low + (high - low) * min(step / (LOOKS - 1), 1.0)}
         row |= {"planned_steps": float(LOOKS), **self._when(step)}
-        if self.setting.has_control:
-            row |= {CONTROL + name: self.usual(name) for name in self._compared}
+        has_control = self.setting.has_control
+        # Nothing reported is said by name: a caller that names no metric of the state is refused.
+        row |= {CONTROL + n: self.usual(n) if has_control else None for n in self._compared}
         return {**row, **change}
 
-    def _own(self, change: Change) -> dict[str, Any]:
+    def _own(self) -> dict[str, Any]:
         own = {name: self.usual(name) for name in self.levels.usual if name != "canary_share"}
         return {**own, "requests": self.enough_requests}
 
