@@ -229,9 +229,8 @@ def test_settings_without_a_baseline_are_tried_where_the_state_uses_one():
     ],
 )
 def test_any_state_can_be_vetted(state, version):
-    policy = policy_of(lambda *bins: 0.1 + 0.8 * (bins[0] == 1), dict.fromkeys(state, [0.5]))
-    old = replace(policy.encoder, directions=None if version == 1 else policy.encoder.directions)
-    found = vet(replace(policy, encoder=old, version=version))
+    edges = {name: [0.5] for name in state}
+    found = vet(policy_of(lambda *bins: 0.1 + 0.8 * (bins[0] == 1), edges, version=version))
     json.dumps(found.as_dict(), allow_nan=False)
     assert describe(found)
 
