@@ -58,9 +58,10 @@ def calibrate(
 
     Each release counts once, half of it where its rollout ends and half spread over all of its
     observations: were those after the end left out, what is caught early would be missing from all
-    later looks, and a first look that shows nothing would seem riskier than it is. Unlabelled releases, and groups that the policy was trained on, are left
-    out. With both `alpha` and `max_doubt`, one half of the groups gives the risk and the other
-    the bound, which would not hold for a rule that depends on the same releases.
+    later looks, and a first look that shows nothing would seem riskier than it is. Unlabelled
+    releases, and groups that the policy was trained on, are left out. With both `alpha` and
+    `max_doubt`, one half of the groups gives the risk and the other the bound, which would not hold
+    for a rule that depends on the same releases.
 
     Args:
         policy: The policy; a calibration that it has is replaced.

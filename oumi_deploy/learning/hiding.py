@@ -14,10 +14,10 @@
 
 """Learning with part of the state hidden.
 
-A network, or trees, that always saw every metric has no idea what to do without one. Some decisions are
-therefore learnt from as a team would see them that does not measure some of the metrics, keeps
-no baseline, or has no old version beside the new one: the values are taken out and marked
-missing, as the encoder would have done. What is hidden, and for which decision, depends on seed
+A network, or trees, that always saw every metric has no idea what to do without one. Some decisions
+are therefore learnt from as a team would see them that does not measure some of the metrics, keeps
+no baseline, or has no old version beside the new one: the values are taken out and marked missing,
+as the encoder would have done. What is hidden, and for which decision, depends on seed
 and epoch alone. Networks draw anew for every decision and epoch; trees, which see all decisions at
 once, for every release.
 """

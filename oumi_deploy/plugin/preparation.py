@@ -249,7 +249,8 @@ def make_learner(
         return LoggedTable(ReplayedTable(table, counts, model.cells(features), experience))
     if isinstance(model, DeploymentTrees):
         assert isinstance(experience, Transitions)
-        assert model.encoder is not None and model.bounds is not None
+        assert model.encoder is not None
+        assert model.bounds is not None
         return FittedTrees(
             model,
             features,
