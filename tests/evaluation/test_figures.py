@@ -33,6 +33,7 @@ from oumi_deploy.evaluation.figures.judged import judge_policy
 from oumi_deploy.evaluation.figures.plane import make_plane, pick_features
 from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import NetworkQ, QFunction, TableQ
+from oumi_deploy.problem.bins import table_shape
 from oumi_deploy.problem.encoder import StateEncoder, fit_encoder
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
@@ -51,7 +52,7 @@ def table_that_rolls_back_from(error_rate: float, n_other_bins: int) -> TableQ:
     """A table over error_rate, and where there are other bins, a second feature it ignores."""
     edges = [np.array([error_rate])] + ([np.array([0.5])] if n_other_bins > 1 else [])
     # Bins of error_rate: below, above, missing.
-    values = np.repeat([[40.0, -20.0], [-80.0, 60.0], [10.0, 0.0]], n_other_bins, axis=0)
+    values = np.repeat([[40.0, -20.0], [-80.0, 60.0], [40.0, -20.0]], n_other_bins, axis=0)
     return TableQ(edges, values, np.ones_like(values))
 
 
@@ -221,7 +222,7 @@ def test_episodes_without_any_column_of_the_state_are_refused(
     run: Path, make_episodes: Callable[..., Episodes], tmp_path: Path
 ):
     episodes = make_episodes({"latency": [0.1], "label": "bad"})
-    with pytest.raises(DeployError, match="error_rate.*memory_usage"):
+    with pytest.raises(DeployError, match=r"error_rate.*memory_usage"):
         make_figures(run, episodes, tmp_path)
 
 
@@ -270,6 +271,72 @@ def test_the_timeline_shows_the_bad_release_that_was_caught_last(releases: Episo
     assert choose_episode(judged, "e1") == 1
     good = judge_policy(policy, releases.select(np.array([0, 1])), per_observation=False)
     assert choose_episode(good, None) == 0
+
+
+@pytest.fixture(scope="module")
+def with_held(make_episodes: Callable[..., Episodes]) -> Episodes:
+    """A good and a bad release of which nothing is reported any more, one that is, one caught."""
+    memory, nothing = {"memory_usage": [0.4] * 3}, {"memory_usage": [0.4, np.nan, np.nan]}
+    silent = {"error_rate": [0.0, np.nan, np.nan], "fault_type": "lost_telemetry", **nothing}
+    return make_episodes(
+        {**silent, "label": "good"},
+        {**silent, "label": "bad"},
+        {"error_rate": [0.0, 0.01, 0.0], "label": "good", "fault_type": "none", **memory},
+        {"error_rate": [0.0, 0.3, 0.3], "label": "bad", "fault_type": "error_spike", **memory},
+    )
+
+
+def test_held_releases_are_neither_right_nor_wrong(run: Path, with_held: Episodes, tmp_path: Path):
+    table = read_table(make_figures(run, with_held, tmp_path, episode_id="e1"))
+    by_label = table.query("part == 'by_label'")
+    assert counts_by(by_label.query("n > 0"), "label", "decision") == {
+        ("good", "PAUSE"): 1,
+        ("bad", "PAUSE"): 1,
+        ("good", "CONTINUE"): 1,
+        ("bad", "ROLLBACK"): 1,
+    }
+    assert set(by_label.query("decision == 'PAUSE'")["correct"].isna()) == {True}
+    by_fault = table.query("part == 'by_fault_type' and fault_type == 'lost_telemetry'")
+    assert set(by_fault["decision"]) == {"PAUSE"}
+    assert table.query("part == 'worst'").empty
+
+
+def test_a_rollout_ends_where_it_is_rolled_back_or_held(with_held: Episodes):
+    policy = table_policy(with_held, "error_rate", "memory_usage")
+    judged = judge_policy(policy, with_held, per_observation=False)
+    ends = [judged.end(number) for number in range(4)]
+    assert ends == [("PAUSE", 2), ("PAUSE", 2), ("CONTINUE", None), ("ROLLBACK", 1)]
+    assert choose_episode(judged, None) == 3
+
+
+def test_boundary_shows_where_the_policy_says_pause(make_episodes: Callable[..., Episodes]):
+    releases = make_episodes({"error_rate": [0.0, 0.4], "memory_usage": [0.1, 0.9], "label": "bad"})
+    # From an error rate of 0.05 on the risk is 0.4, and another look is worth more.
+    values = np.repeat([[40.0, -20.0], [30.0, 10.0], [10.0, 0.0]], 3, axis=0)
+    table = TableQ([np.array([0.05]), np.array([0.5])], values, np.ones_like(values))
+    policy = policy_of(fit_encoder(["error_rate", "memory_usage"], releases), table, "sequential")
+    plane = make_plane(judge_policy(policy, releases, per_observation=False), [0, 1])
+    above = np.tile(plane.x.points >= 0.05, (len(plane.y.points), 1))
+    np.testing.assert_array_equal(plane.pauses, above)
+    assert not plane.rolls_back.any()
+
+
+def test_the_history_of_a_metric_moves_with_it(make_episodes: Callable[..., Episodes]):
+    releases = make_episodes({"error_rate": [0.1, 0.1, 0.4], "memory_usage": 0.5, "label": "bad"})
+    names = ["error_rate", "memory_usage", "error_rate.max", "error_rate.slope", "steps"]
+    encoder = fit_encoder(names, releases)
+    # ROLLBACK from a maximum of 0.2 on, whatever else.
+    values = np.array([[40.0, -40.0], [-150.0, 80.0], [40.0, -40.0]])
+    edges = [np.array([]), np.array([]), np.array([0.2]), np.array([]), np.array([])]
+    shape = table_shape(edges)
+    grid = np.indices(shape)[2].ravel()
+    policy = policy_of(encoder, TableQ(edges, values[grid], np.ones((grid.size, 2))), "sequential")
+    plane = make_plane(judge_policy(policy, releases, per_observation=False), [0, 1])
+    assert plane.moved == ["error_rate.max"]
+    assert [*plane.held] == ["error_rate.slope", "steps"]
+    # The medians of value and maximum are both 0.1, so that one is 0.2 where the other is.
+    above = np.tile(plane.x.points >= 0.2, (len(plane.y.points), 1))
+    np.testing.assert_array_equal(plane.rolls_back, above)
 
 
 def test_boundary_lies_where_the_policy_changes_its_mind(releases: Episodes):

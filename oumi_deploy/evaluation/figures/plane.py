@@ -119,7 +119,7 @@ class Plane:
         dots = f" Dotted: learnt from fewer than {THIN} decisions." if self.thin.any() else ""
         if self.moved:
             dots = (
-                " The histories and differences of these metrics move with them, as if a level had "
+                " The histories and differences of these metrics move with them, as if they had "
                 f"been so since the first look.{dots}"
             )
         if not self.held:
