@@ -15,9 +15,12 @@
 """A data set is answered at once as a rollout is, observation by observation."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oumi_deploy import DeploymentPolicy
 from oumi_deploy.episodes.packed import Episodes
@@ -28,10 +31,12 @@ from oumi_deploy.evaluation.metrics import point_figures
 from oumi_deploy.evaluation.scoring import score
 from oumi_deploy.policy.answers import ANSWERS, PAUSED
 from oumi_deploy.policy.calibration import Calibration
-from oumi_deploy.policy.pauses import PauseRules
-from oumi_deploy.policy.qfunctions import NetworkQ
+from oumi_deploy.policy.guardrails import Guardrails, read_guardrails
+from oumi_deploy.policy.pauses import FALLBACKS, PauseRules
+from oumi_deploy.policy.qfunctions import NetworkQ, TableQ
 from oumi_deploy.policy.rollout import reason_names
-from oumi_deploy.problem.encoder import fit_encoder
+from oumi_deploy.problem.bounds import Bounds
+from oumi_deploy.problem.encoder import StateEncoder, fit_encoder
 from oumi_deploy.problem.rewards import Rewards
 
 TO_ROLLBACK = PauseRules(pause_fallback="ROLLBACK")
@@ -107,6 +112,116 @@ def test_all_at_once_is_one_by_one(releases, calibration):
             seen |= {said.decision, *said.reasons}
             at += 1
     assert {"CONTINUE", "PAUSE", "ROLLBACK", "telemetry_missing", "few_requests"} <= seen
+
+
+MIXED = ["error_rate.control", "error_rate.mean_before", "memory_usage.baseline", "health_score"]
+RAILS = read_guardrails(
+    {
+        "limits": [
+            {"metric": "error_rate", "above": 0.9, "for": 2, "answer": "ROLLBACK"},
+            {"metric": "memory_usage", "above": 0.9, "answer": "PAUSE"},
+        ],
+        "present": [{"metric": "health_score", "for": 3}],
+    }
+)
+
+
+@cache
+def mixed_encoder() -> StateEncoder:
+    return fit_encoder(MIXED, generate_sample(20, 2))
+
+
+def mixed_policy(seed: int, kind: str, calibration: Calibration | None) -> DeploymentPolicy:
+    """A table or a network of chance over features that need a baseline or the old version."""
+    random = np.random.default_rng(seed)
+    encoder = mixed_encoder()
+    if kind == "table":
+        edges = [np.sort(random.uniform(-0.1, 0.8, 2)) for _ in MIXED]
+        table = random.uniform(-200, 100, (4 ** len(MIXED), 2))
+        q_function = TableQ(edges, table, np.ones_like(table))
+    else:
+        layers = [
+            (random.normal(size=(6, encoder.n_inputs)), random.normal(size=6)),
+            (random.normal(size=(2, 6)) * [[1], [40]], random.normal(size=2)),
+        ]
+        q_function = NetworkQ(layers, Bounds.of(Rewards(), 6))
+    policy = DeploymentPolicy(encoder, q_function, "sequential", Rewards(), 1.0, {}, {})
+    return replace(policy, calibration=calibration)
+
+
+calibrations = st.none() | st.builds(
+    Calibration,
+    intercept=st.floats(-2, 2),
+    slope=st.floats(0.3, 3),
+    rollback_from=st.sampled_from([0.0, 0.0, 0.5]),
+    guardrails=st.sampled_from([Guardrails(), RAILS]),
+    pauses=st.builds(
+        PauseRules,
+        min_requests=st.sampled_from([0, 20]),
+        max_doubt=st.none() | st.floats(0.1, 0.5),
+        certain_risk=st.sampled_from([0.6, 0.9]),
+        watch_limit=st.integers(1, 4),
+        pause_limit=st.integers(1, 4),
+        pause_fallback=st.sampled_from(FALLBACKS),
+    ),
+)
+shares = st.none() | st.floats(0, 1)
+rows = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("error_rate", "memory_usage", "health_score"), shares),
+        "control_error_rate": shares,
+        "requests": st.none() | st.integers(0, 40),
+    }
+)
+releases_of_chance = st.tuples(
+    st.lists(rows, max_size=2),
+    st.lists(rows, min_size=1, max_size=6),
+    st.none() | st.integers(1, 6),
+)
+
+
+@pytest.mark.parametrize("kind", ["table", "network"])
+@pytest.mark.parametrize("version", [1, 2])
+@settings(max_examples=25)
+@given(st.lists(releases_of_chance, min_size=1, max_size=4), calibrations, st.integers(0, 99))
+def test_any_data_set_is_answered_at_once_as_one_by_one(
+    make_episodes, kind, version, chances, calibration, seed
+):
+    policy = replace(mixed_policy(seed, kind, calibration), version=version)
+    columns = [
+        {
+            "phase": ["baseline"] * len(baseline) + ["canary"] * len(canary),
+            "planned_steps": planned,
+            **{name: [row[name] for row in (*baseline, *canary)] for name in canary[0]},
+        }
+        for baseline, canary, planned in chances
+    ]
+    # A column without any value would be read as text.
+    whole = {"phase": "canary", "planned_steps": 1, **dict.fromkeys(chances[0][1][0], 0.5)}
+    episodes = make_episodes(*columns, whole)
+    answers, at = policy_answers(policy, episodes), 0
+    for number in range(len(episodes)):
+        rollout = policy.begin()
+        observations = rows_of(episodes, number)
+        for i, row in enumerate(observations):
+            rollout.observe(row)
+            if row["phase"] == "baseline":
+                continue
+            # The end of the file is the end of the rollout.
+            said = rollout.decide(last=i + 1 == len(observations))
+            assert said.decision == ANSWERS[answers.decision[at]]
+            assert said.reasons == reason_names(answers.reasons[at])
+            assert answers.held[at] == ("held_for_a_person" in said.reasons)
+            if said.risk is None:
+                assert np.isnan(answers.risk[at])
+            elif kind == "table":
+                assert said.risk == answers.risk[at]
+                assert said.confidence == answers.confidence[at]
+            else:
+                # One row and many are multiplied in another order.
+                assert said.risk == pytest.approx(answers.risk[at], rel=1e-12)
+            at += 1
+    assert at == len(answers.decision)
 
 
 def test_scores_use_the_decision_after_the_fallback(make_episodes):
