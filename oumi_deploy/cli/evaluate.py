@@ -24,12 +24,16 @@ from oumi_deploy.cli.arguments import add_command, add_episodes, add_overwrite, 
 
 _DESCRIPTION = """\
 Judge a policy on labelled episodes. Decisions are taken at canary observations, an episode is
-rolled back at the first ROLLBACK, and "bad" is the positive class. The 95 % intervals come from
+rolled back at the first ROLLBACK, and "bad" is the positive class. A release that ends held, for a
+person to decide, is paid `rewards.held` and counts as no decision. The 95 % intervals come from
 resampling groups of releases.
 
   oumi-deploy evaluate --policy deployment_policy_model.json --episodes releases.parquet
   oumi-deploy evaluate --policy P --episodes F --json | jq .metrics.f1
 """
+
+_NAME = 34
+"""Width of the names of figures."""
 
 
 def add_commands(commands: Any) -> None:
@@ -80,19 +84,24 @@ def _run(args: argparse.Namespace) -> None:
 def describe(judged: Mapping[str, Any]) -> str:
     """Returns the figures as a table to read."""
     things = "observations" if judged["per_observation"] else "rollouts"
+    n_held = sum(bool(entry["held"]) for entry in judged["episodes"])
+    held = (
+        f"; {n_held:,} held for a person: paid `rewards.held` in mean rewards, and left out of "
+        "accuracy, precision, recall, f1 and the rate of false rollbacks"
+    ) * bool(n_held)
     lines = [
         f"{len(judged['episodes'])} {things} scored, of {judged['n_episodes']} episodes in "
         f"{judged['n_groups']} groups ({judged['n_good']} good, {judged['n_bad']} bad); "
-        f"not scored: {judged['n_unlabelled']} unlabelled, {judged['n_censored']} censored",
-        f"{'':24}{'value':>10}{'95 % interval':>22}",
+        f"not scored: {judged['n_unlabelled']} unlabelled, {judged['n_censored']} censored{held}",
+        f"{'':{_NAME}}{'value':>10}{'95 % interval':>22}",
     ]
     return "\n".join([*lines, *(_line(name, m) for name, m in judged["metrics"].items())])
 
 
 def _line(name: str, metric: Mapping[str, Any]) -> str:
     if metric["value"] is None:
-        return f"{name:24}{'-':>10}  ({metric['note']})"
+        return f"{name:{_NAME}}{'-':>10}  ({metric['note']})"
     if metric["low"] is None:
-        return f"{name:24}{metric['value']:>10.3f}  ({metric['note']})"
+        return f"{name:{_NAME}}{metric['value']:>10.3f}  ({metric['note']})"
     interval = f"{metric['low']:.3f} to {metric['high']:.3f}"
-    return f"{name:24}{metric['value']:>10.3f}{interval:>22}"
+    return f"{name:{_NAME}}{metric['value']:>10.3f}{interval:>22}"

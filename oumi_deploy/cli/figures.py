@@ -22,9 +22,9 @@ from oumi_deploy.cli.arguments import add_command, add_overwrite
 from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
-Draw what a training run learnt into its folder: the learning curve, the decision boundary over
-two features, a heat map of the Q-margin, the timeline of one episode, and a table of right and
-wrong decisions.
+Draw what a training run learnt into its folder: the learning curve, the answers over two features,
+a heat map of the Q-margin, the timeline of one episode, and a table of right and wrong decisions
+and of releases that are held for a person.
 
   oumi-deploy figures --run output/quickstart --generate 2000 --seed 3
   oumi-deploy figures --run output/releases --episodes releases.parquet --episode deploy-17

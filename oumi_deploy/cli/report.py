@@ -24,8 +24,9 @@ from oumi_deploy.errors import DeployError
 
 _DESCRIPTION = """\
 Write one page, which needs no other file, on how a policy does on a set of episodes: beside what
-teams use today, whether its risk holds, false alarms, delay, results by fault, the worst decisions
-with an explanation, and where it must not be trusted. --json writes the same as plain values.
+teams use today, whether its risk holds, what holding the doubtful ones buys, false alarms, delay,
+results by fault, the worst decisions with an explanation, and where it must not be trusted. --json
+writes the same as plain values.
 
   oumi-deploy report --policy P --episodes held_out.parquet --out report.html
 """

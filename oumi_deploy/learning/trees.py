@@ -77,9 +77,14 @@ class Boosting:
 
 
 class HasTrees(Protocol):
-    """Something that keeps what is learnt: the trees of log odds and lead, None before."""
+    """Something that keeps what is learnt."""
 
-    trees: Trees | None
+    @property
+    def trees(self) -> Trees | None:
+        """The trees of log odds and lead, None before the first step."""
+
+    @trees.setter
+    def trees(self, trees: Trees) -> None: ...
 
 
 class FittedTrees:

@@ -40,9 +40,9 @@ _DESCRIPTION = """\
 Train and judge configs' policies over grouped folds: each group of releases is judged by a policy
 that never saw it, and all are scored together, beside what teams use today, fitted on the same
 folds. Within each fold the policy's confidence is fitted the same way: on what policies trained on
-some of the fold's groups say of the others (--inner-folds 0 leaves the policy uncalibrated, without
-PAUSE). Gains are those of the first config, release by release. `oumi-deploy fit` trains the policy
-that is judged here.
+some of the fold's groups say of the others (--inner-folds 0 leaves the policy uncalibrated). Gains
+are those of the first config, release by release. `oumi-deploy fit` trains the policy that is
+judged here.
 
   oumi-deploy crossval -c configs/releases/train.yaml --episodes releases.parquet --folds 10
   oumi-deploy crossval -c A.yaml -c B.yaml --episodes F --by service --folds 0

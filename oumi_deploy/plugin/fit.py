@@ -88,6 +88,7 @@ def _run(args: argparse.Namespace) -> None:
         config = load_train_config(args.config, args.overrides)
         policy, found = vetted(fit(config, episodes, args.folds, guardrails, args.seed))
     policy.save(args.out, overwrite=args.overwrite)
+    assert policy.calibration is not None
     plain = policy.calibration.as_dict()
     if args.json:
         print(json.dumps(plain))

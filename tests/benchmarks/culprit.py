@@ -103,7 +103,7 @@ def hasty(episodes: Episodes, rate: float) -> Answers:
     errors = episodes.column("error_rate")[episodes.canary_rows]
     back = (errors > rate).astype(int)
     nothing = np.zeros(len(back), dtype=int)
-    return Answers(back, np.where(back == 1, 0.9, 0.1), nothing, nothing > 0)
+    return Answers(back, np.where(back == 1, 0.9, 0.1), nothing, nothing > 0, nothing > 0)
 
 
 def two_at_once(episodes: Episodes, answers: Answers) -> tuple[Episodes, Answers]:

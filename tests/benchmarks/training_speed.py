@@ -40,6 +40,7 @@ from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.table import ReplayedTable
 from oumi_deploy.learning.transitions import Transitions, make_transitions
 from oumi_deploy.problem.bins import cells, make_edges, table_shape
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import encode_episodes, fit_encoder
 from oumi_deploy.problem.rewards import Rewards
 
@@ -47,6 +48,9 @@ TWELVE_STEPS = {"baseline_steps": [0, 0], "canary_steps": [12, 12]}
 HIDDEN = 64
 SCALE = 200.0
 RATE = 1e-3
+BOUNDS = Bounds.of(Rewards(), 12)
+SIGNS = np.array([1, 1, 1, -1])
+"""Health is worse when it falls."""
 TARGET_STEPS = 100
 
 Step = Callable[[], object]
@@ -54,7 +58,7 @@ Step = Callable[[], object]
 
 def our_loop(inputs: np.ndarray, transitions: Transitions, batch_size: int) -> Step:
     """Returns a gradient step as the trainer does it, with the trainer's defaults."""
-    network = QNetwork(inputs.shape[1], (HIDDEN, HIDDEN), scale=SCALE)
+    network = QNetwork(SIGNS, (HIDDEN, HIDDEN), BOUNDS, SCALE)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + 1e-5 * step))
     rule = DQNRule(target_update_steps=TARGET_STEPS)

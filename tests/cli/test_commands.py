@@ -55,6 +55,10 @@ METRICS = {"accuracy", "precision", "recall", "f1", "false_rollback_rate", "mean
     "median_delay_minutes",
     "share_ever_paused",
     "share_ended_by_fallback",
+    "share_held",
+    "share_watched_while_traffic_rose",
+    "mean_reward_with_delay_of_decided",
+    "mean_reward_with_delay_withheld",
 }
 
 
@@ -381,8 +385,11 @@ def test_evaluate_gives_every_metric_with_its_interval(capsys, releases, policy_
         if metric["value"] is not None and metric["low"] is not None:
             assert metric["low"] <= metric["value"] <= metric["high"]
     assert len(judged["episodes"]) == judged["n_episodes"] == 40
-    share = sum(e["correct"] for e in judged["episodes"]) / 40
+    decided = [e for e in judged["episodes"] if not e["held"]]
+    share = sum(e["correct"] for e in decided) / len(decided)
     assert judged["metrics"]["accuracy"]["value"] == pytest.approx(share)
+    assert judged["metrics"]["share_held"]["value"] == pytest.approx(1 - len(decided) / 40)
+    assert judged["n_held"] == 40 - len(decided)
     reward = sum(e["reward"] for e in judged["episodes"]) / 40
     assert judged["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
     assert len(table.read_text().splitlines()) == 41
@@ -473,12 +480,12 @@ def test_crossval_judges_every_release_by_a_policy_that_never_saw_it(capsys, cro
         assert gain["low"] <= gain["value"] <= gain["high"]
 
 
-def test_crossval_without_inner_folds_never_pauses(capsys, crossval, releases):
+def test_crossval_without_inner_folds_states_no_reliability(capsys, crossval, releases):
     arguments = [*crossval, "--episodes", str(releases), "--folds", "2", "--no-baselines"]
     assert main([*arguments, "--inner-folds", "0", "--json", "training.max_steps=3"]) == 0
     policy = json.loads(capsys.readouterr().out)["policies"]["quickstart"]
     assert policy["reliability"] is None
-    assert policy["metrics"]["share_ever_paused"]["value"] == 0
+    assert len(policy["episodes"]) == 40
 
 
 def test_crossval_refuses_what_cannot_be_meant(capsys, crossval, releases, tmp_path):

@@ -14,7 +14,8 @@
 
 """Fitted Q iteration with trees, against what it must solve, and its order."""
 
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,16 @@ def one_thread():
         yield
 
 
+@dataclass
+class Kept:
+    """Keeps the trees, as a model does."""
+
+    trees: Any = None
+
+
 def learner_of(features, transitions, boosting=EXACT, signs=None, seed=0):
     """Returns a learner and what keeps its trees."""
-    bounds, model = Bounds.of(REWARDS, 5), SimpleNamespace(trees=None)
+    bounds, model = Bounds.of(REWARDS, 5), Kept()
     signs = np.zeros(features.shape[1], dtype=int) if signs is None else np.asarray(signs)
     learner = FittedTrees(model, features, transitions, signs, bounds, boosting, REWARDS, seed)
     return learner, model, bounds

@@ -26,6 +26,7 @@ import oumi_deploy.plugin.register  # noqa: F401  # first, as Oumi itself reads 
 from oumi_deploy.cli.main import main
 from oumi_deploy.plugin.models import DeploymentQNetwork, DeploymentQTable
 from oumi_deploy.policy.calibration import Calibration
+from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
@@ -40,14 +41,16 @@ NETWORKS = {
 
 def trained(kind, *, seed=0, scale=1.0, fingerprint="ours"):
     """Returns a model as training leaves it."""
-    encoder = StateEncoder(parse_state(["error_rate"]), 0 * ONE, scale * ONE, 0 * ONE, ONE)
+    state, worse = parse_state(["error_rate"]), {"error_rate": "higher"}
+    encoder = StateEncoder(state, 0 * ONE, scale * ONE, 0 * ONE, ONE, worse)
+    bounds = Bounds.of(Rewards(), 5)
     if kind == "table":
         model = DeploymentQTable(bins=2, edges={"error_rate": [0.5]})
-        model.build(encoder, np.array([[0.1], [0.9]]))
+        model.build(encoder, np.array([[0.1], [0.9]]), bounds)
         model.table.data[:] = seed
     else:
         model = DeploymentQNetwork(**NETWORKS[kind])
-        model.build(encoder, 100.0, seed)
+        model.build(encoder, bounds, 100.0, seed)
     model.describe(
         form="sequential",
         rewards=Rewards().as_dict(),

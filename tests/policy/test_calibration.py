@@ -52,6 +52,28 @@ def test_risk_rises_with_q_rollback_even_outside_what_rewards_allow(q, more):
     assert odds[0] < odds[1]
 
 
+def test_a_bend_changes_the_slope_where_the_belief_is_high():
+    def odds(q_rollback: float, bend: float = 0.0) -> float:
+        risk = Calibration(0.5, 2.0, bend=bend).risk_of(q_rollback, Rewards())
+        return math.log(risk / (1 - risk))
+
+    # Belief 0.8 has log odds log 4, and log(1 + 4) = log 5: 0.5 + 2 log 4 - log 5.
+    assert odds(70.0, bend=-1.0) == pytest.approx(0.5 + 2 * math.log(4) - math.log(5), abs=1e-3)
+    # Belief 0.02, log odds -log 49, hardly sees it: log(1 + 1 / 49) = 0.02.
+    assert odds(-47.0, bend=-1.0) == pytest.approx(odds(-47.0) - 0.02, abs=1e-2)
+
+
+@given(st.floats(-50, 100), st.floats(0, 30), st.floats(0.01, 5), st.floats(-5, 5))
+def test_risk_rises_with_belief_whatever_the_bend(q, more, slope, bend):
+    if slope + bend <= 0:
+        with pytest.raises(DeployError, match=r"bend: .* turns the risk round"):
+            Calibration(0.0, slope, bend=bend)
+        return
+    calibration = Calibration(0.0, slope, bend=bend)
+    one, other = (calibration.risk_of(x, Rewards()) for x in (q, q + more))
+    assert other >= one - 1e-12
+
+
 def test_other_rewards_imply_other_beliefs():
     rewards = Rewards(correct_rollback=10, unnecessary_rollback=-10)
     assert Calibration(0, 1).risk(np.array([[0.0, 5.0]]), rewards)[0] == pytest.approx(
@@ -63,9 +85,10 @@ def test_a_calibration_survives_the_file(tmp_path, make_table):
     calibration = Calibration(
         0.25,
         1.5,
-        PauseRules(min_requests=7, max_doubt=0.2, pause_fallback="CONTINUE"),
+        PauseRules(min_requests=7, max_doubt=0.2, certain_risk=0.8, pause_fallback="CONTINUE"),
         alpha=0.05,
         rollback_from=0.625,
+        bend=-0.5,
         fitted_on={"n_groups": 12},
     )
     policy = make_table([0.05, 0.9, 0.05], [0.1])
@@ -84,6 +107,7 @@ def test_a_calibration_survives_the_file(tmp_path, make_table):
     [
         ({"slope": 0.0}, "slope: 0 is not above 0"),
         ({"slope": "steep"}, "slope: 'steep' is not a finite number"),
+        ({"bend": None}, "bend: None is not a finite number"),
         ({"alpha": 1.5}, "alpha: 1.5 is not between 0 and 1"),
         ({"beta": 1}, "calibration: .*beta"),
         ({"pauses": {"pause_limit": 0}}, "pause_limit: 0 is not a whole number"),

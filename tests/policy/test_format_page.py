@@ -46,7 +46,8 @@ LEAF = {name: [0 if name != "feature" else -1] for name in NODES}
 )
 def test_the_page_names_every_key(q_function: QFunction) -> None:
     one = np.ones(1)
-    encoder = StateEncoder(parse_state(["error_rate"]), one, one, one, one)
+    state = parse_state(["error_rate"])
+    encoder = StateEncoder(state, one, one, one, one, {"error_rate": "higher"})
     calibration = Calibration(0.0, 1.0)
     made = DeploymentPolicy(encoder, q_function, "single", Rewards(), 1.0, {}, {}, calibration)
     policy = made.as_dict()

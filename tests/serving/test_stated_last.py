@@ -21,6 +21,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oumi_deploy import DeploymentPolicy
 from oumi_deploy.policy.calibration import Calibration
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.qfunctions import TableQ
@@ -81,6 +82,27 @@ def test_a_tool_that_asks_again_goes_on_watching_at_its_last_look(started, ask):
     logged = newest(client)
     assert (logged["last"], logged["asks_again"]) == (True, True)
     assert (logged["pauses"], logged["pause_limit"]) == (1, 9)
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"last": True}, {"asks_again": True}, {"last": True, "asks_again": True}]
+)
+def test_the_service_answers_by_the_rules_of_the_policy_alone(started, policy_file, rows, told):
+    client = started()
+    policy = DeploymentPolicy.load(policy_file)
+    rates = [SURE, RISKY, None, RISKY, *[None] * 12, RISKY, BAD, SURE]
+    seen = []
+    for n in range(1, len(rates) + 1):
+        observations = rows(*rates[:n])
+        body = {"service": "shop", "observations": observations, **told}
+        said, alone = (
+            client.post("/v1/decide", json=body).json(),
+            policy.decide(observations, **told),
+        )
+        assert (said["decision"], said["risk"]) == (alone.decision, alone.risk), n
+        assert (said["confidence"], tuple(said["reasons"])) == (alone.confidence, alone.reasons)
+        seen.append(said["decision"])
+    assert {"CONTINUE", "PAUSE", "ROLLBACK"} == {*seen}
 
 
 @pytest.mark.parametrize("asks_again", [False, True])
