@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Pair = tuple[float, float]
 
-FAULTS = ("error_spike", "error_creep", "memory_leak", "cpu_saturation", "crash_loop")
+FAULTS = ("error_spike", "error_creep", "memory_leak", "cpu_saturation", "crash_loop", "not_ready")
 DISTURBANCES = ("warm_up", "noisy_neighbour", "lost_telemetry", "low_traffic", "level_change")
 
 # Above this share of its limit a process spends its time collecting garbage, then is killed.
@@ -47,11 +47,12 @@ class FaultParameters:
     """How often faults and disturbances come, how early and how hard; pairs are ranges.
 
     Attributes:
-        error_spike_weight: Weight (>= 0) among bad releases; likewise the next four.
+        error_spike_weight: Weight (>= 0) among bad releases; likewise the next five.
         error_creep_weight: Weight of slowly growing errors.
         memory_leak_weight: Weight of memory that climbs to its limit.
         cpu_saturation_weight: Weight of CPU use that rises to its limit.
         crash_loop_weight: Weight of pods that restart again and again.
+        not_ready_weight: Weight of pods that hang and get no requests: health alone shows it.
         onset: Start of a fault, as share 0..1 of the planned canary.
         late_share: Share 0..1 of faults that start late.
         late_onset: Start of a late fault, as share 0..1 of the planned canary.
@@ -85,6 +86,7 @@ class FaultParameters:
     memory_leak_weight: float = field(default=0.15, metadata=within(0, 1e6))
     cpu_saturation_weight: float = field(default=0.15, metadata=within(0, 1e6))
     crash_loop_weight: float = field(default=0.24, metadata=within(0, 1e6))
+    not_ready_weight: float = field(default=0.0, metadata=within(0, 1e6))
     onset: Pair = field(default=(0.0, 0.35), metadata=within(0, 1))
     late_share: float = field(default=0.15, metadata=within(0, 1))
     late_onset: Pair = field(default=(0.4, 0.9), metadata=within(0, 1))
@@ -211,12 +213,19 @@ def _crash_loop(cases: Cases, severity: Array, memory: Array) -> Signals:
     return Signals(errors, held, cpu, 0.7 * down, 1.2 * down)
 
 
+def _not_ready(cases: Cases, severity: Array, memory: Array) -> Signals:
+    """Pods stop answering their probe; what is left of them serves the requests."""
+    unready = (cases.since >= 0) * severity
+    return Signals(0 * unready, 0 * memory, 0 * unready, unready, 0.3 * unready)
+
+
 _SHAPES: dict[str, Callable[[Cases, Array, Array], Signals]] = {
     "error_spike": _error_spike,
     "error_creep": _error_creep,
     "memory_leak": _memory_leak,
     "cpu_saturation": _cpu_saturation,
     "crash_loop": _crash_loop,
+    "not_ready": _not_ready,
 }
 
 

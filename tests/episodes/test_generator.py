@@ -131,9 +131,10 @@ def test_groups_hold_one_to_four_releases_alike_in_level(releases):
     assert within < 0.5 * episodes["memory"].std()
 
 
-def test_every_kind_occurs_and_a_fault_means_bad(releases):
+def test_every_kind_with_a_weight_occurs_and_a_fault_means_bad(releases):
     kinds = releases.groupby("fault_type")["label"].agg(set)
-    assert set(kinds.index) == {*FAULTS, *DISTURBANCES, "none"}
+    faults = {name for name in FAULTS if getattr(ReleaseParameters(), f"{name}_weight")}
+    assert set(kinds.index) == {*faults, *DISTURBANCES, "none"}
     assert all(kinds[name] == ({"bad"} if name in FAULTS else {"good"}) for name in kinds.index)
 
 
@@ -146,6 +147,7 @@ def test_every_kind_occurs_and_a_fault_means_bad(releases):
         ("cpu_saturation", "cpu_usage", 0.2),
         ("crash_loop", "error_rate", 0.1),
         ("crash_loop", "health_score", -0.2),
+        ("not_ready", "health_score", -0.4),
     ],
 )
 def test_a_fault_shows_late_in_its_metric_and_not_in_the_old_version(fault, metric, rise):
@@ -181,6 +183,14 @@ def test_pods_that_answer_with_errors_stay_ready(fault):
     assert (mean_of(last_rows(table), "error_rate") > 0.03).mean() > 0.8
     fallen = mean_of(before, "health_score") - mean_of(canary(table), "health_score")
     assert abs(fallen.mean()) < 0.01
+
+
+def test_pods_that_hang_answer_without_errors():
+    table = only("not_ready")
+    before = table[table["phase"] == "baseline"]
+    for metric in ("error_rate", "memory_usage", "cpu_usage"):
+        shift = mean_of(last_rows(table), metric) - mean_of(before, metric)
+        assert abs(shift.mean()) < 0.01
 
 
 def test_health_is_a_share_of_whole_pods(releases):
