@@ -135,6 +135,6 @@ def _is_hidden(feature: Feature, gone: set[str], kinds: set[str], clocks: set[st
     kind = (
         "control"
         if feature.kind == "unmatched"
-        else feature.kind.removesuffix("_before").removesuffix("_mean")
+        else feature.kind.removesuffix("_change").removesuffix("_mean")
     )
     return feature.metric in gone or kind in kinds

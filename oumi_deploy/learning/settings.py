@@ -101,6 +101,12 @@ class AlgorithmSettings:
     policy copes there too; for trees, share of the releases. Networks and trees on `logged`
     experience only."""
 
+    outage_share: float = 0.0
+    """Outages to learn from for each release of the training split, 0 or more: good releases in
+    which requests fail, pods are not ready, or memory or CPU is at its limit, from some observation
+    on. Hardly any history has them, and nobody forgives a policy that lets one pass. They are in
+    no figure, and calibration and range are of the releases alone."""
+
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so
     that few releases are not learnt by heart; networks on `logged` experience only."""
@@ -144,6 +150,7 @@ _RANGES = (
     ("huber_delta", 0, float("inf"), False),
     ("cql_weight", 0, float("inf"), True),
     ("hidden_share", 0, 1, True),
+    ("outage_share", 0, float("inf"), True),
     ("feature_dropout", 0, 1, True),
     ("epsilon_start", 0, 1, True),
     ("epsilon_end", 0, 1, True),

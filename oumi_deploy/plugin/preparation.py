@@ -39,6 +39,7 @@ from oumi_deploy.learning.learners import (
     rule_of,
     transitions_of,
 )
+from oumi_deploy.learning.outages import KINDS, with_outages
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
@@ -136,12 +137,13 @@ def read_training_episodes(dataset: Any) -> Episodes:
 
 def encode_training_split(
     model: DeploymentModel, episodes: Episodes, settings: AlgorithmSettings, seed: int
-) -> np.ndarray:
+) -> tuple[Episodes, np.ndarray]:
     """Encodes the training split; a new model is built for it, a loaded one keeps its scale.
 
     Returns:
-        Features of every decision, shape (n_decisions, n_features); for trees with part of them
-        hidden, where the settings ask for it.
+        The episodes to learn from, which are the training split and outages, and the features of
+        their every decision, shape (n_decisions, n_features); for trees with part of them hidden,
+        where the settings ask for it.
     """
     with as_config_error("data.train"):
         encoder = model.encoder or fit_encoder(settings.state, episodes, settings.directions)
@@ -154,6 +156,17 @@ def encode_training_split(
             f"The training split has no value of {', '.join(absent)}: nothing is learnt from them. "
             f"Its columns are {', '.join(sorted(episodes.numbers))}"
         )
+    if model.encoder is not None:
+        # What it was trained on before and what it is trained on now are both no surprise to it.
+        model.encoder = encoder.widened(features)
+    lessons = with_outages(episodes, encoder.metrics, settings.outage_share, seed)
+    if lessons is not episodes:
+        features = encode_episodes(encoder.state, lessons)
+    elif settings.outage_share * len(episodes) >= 1:
+        logger.warning(
+            "trainer_kwargs.outage_share has no effect: the state and the training split have none "
+            f"of {', '.join(KINDS)} in common"
+        )
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):
@@ -163,12 +176,9 @@ def encode_training_split(
         model.build(encoder, bounds, scale, seed)
     elif model.encoder is None and isinstance(model, DeploymentTrees):
         model.build(encoder, bounds)
-        share, lengths = settings.hidden_share, episodes.canary_lengths
-        return hide_from_releases(encoder, features, lengths, share, seed)
-    else:
-        # What it was trained on before and what it is trained on now are both no surprise to it.
-        model.encoder = encoder.widened(features)
-    return features
+        share, lengths = settings.hidden_share, lessons.canary_lengths
+        features = hide_from_releases(encoder, features, lengths, share, seed)
+    return lessons, features
 
 
 def watched_episodes(
@@ -274,7 +284,7 @@ def make_learner(
 
 
 def describe_training(
-    model: DeploymentModel, episodes: Episodes, n_decisions: int, settings: AlgorithmSettings
+    model: DeploymentModel, episodes: Episodes, settings: AlgorithmSettings
 ) -> None:
     """Tells the model what its file is to say of its training."""
     labels = episodes.labels
@@ -286,7 +296,7 @@ def describe_training(
             "fingerprint": episodes.fingerprint(),
             "n_episodes": len(labels),
             "n_groups": episodes.n_groups,
-            "n_decisions": n_decisions,
+            "n_decisions": int(episodes.canary_lengths.sum()),
             "n_good": int((labels == 0).sum()),
             "n_bad": int((labels == 1).sum()),
             "n_unlabelled": int((labels < 0).sum()),

@@ -33,12 +33,12 @@ from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.policy.shapley import shapley_values
 from oumi_deploy.problem.encoder import gather
 from oumi_deploy.problem.rewards import Action
-from oumi_deploy.problem.state import CLOCK, HISTORY, SHARES
+from oumi_deploy.problem.state import BEFORE, CLOCK, HISTORY, SHARES
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-LEVELS = ("value", "mean", "max", "mean_before")
+LEVELS = ("value", "mean", "max")
 """Kinds of features in the unit of the metric itself."""
 
 _NOTABLE = 0.005
@@ -178,9 +178,8 @@ def absent_features(policy: "DeploymentPolicy", newest: Newest) -> np.ndarray:
         "baseline_mean": has_baseline,
         "control": has_control,
         "control_mean": has_control | (memory.gap_count + memory.unmatched_count > 0),
-        "mean_before": np.full_like(has_baseline, memory.n_canary[0, 0] > 0),
-        "baseline_mean_before": has_baseline & (memory.n_canary[0, 0] > 0),
-        "control_mean_before": memory.gap_count + memory.unmatched_count > 0,
+        **dict.fromkeys(("change", *BEFORE), np.full_like(has_baseline, memory.n_canary[0, 0] > 0)),
+        "control_change": has_control & (memory.gap_count > 0),
         **dict.fromkeys(CLOCK, np.zeros_like(has_baseline)),
     }
     knows_where = dict.fromkeys(_KINDS, has_baseline)

@@ -30,8 +30,8 @@ from oumi_deploy.problem.state import HISTORY, SHARES
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-_TO_BASELINE = ("baseline", "baseline_mean", "baseline_mean_before")
-_TO_CONTROL = ("control", "control_mean", "control_mean_before")
+_TO_BASELINE = ("baseline", "baseline_mean")
+_TO_CONTROL = ("control", "control_mean")
 _RANKED = (*LEVELS, "baseline", "control", "baseline_mean", "control_mean")
 
 _BEYOND = 10.0

@@ -26,7 +26,7 @@ import numpy as np
 from oumi_deploy.problem.state import BEFORE, SHARES, Feature, metrics_of, telling_metrics
 
 _TO_BASELINE = ("baseline", "baseline_mean")
-_TO_CONTROL = ("control", "control_mean")
+_TO_CONTROL = ("control", "control_mean", "control_change")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,8 @@ class Usable:
         metrics = metrics_of(state)
         telling = telling_metrics(metrics)
         columns = [i for i, metric in enumerate(metrics) if metric in telling]
-        kinds = [
-            {f.kind for f in state if f.metric == metrics[i]} - {*BEFORE, *SHARES} for i in columns
-        ]
+        no_values = {*SHARES, *BEFORE}
+        kinds = [{f.kind for f in state if f.metric == metrics[i]} - no_values for i in columns]
         differences = {*_TO_BASELINE, *_TO_CONTROL}
         return cls(
             tuple(columns),

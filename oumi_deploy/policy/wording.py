@@ -45,9 +45,10 @@ _SUMMARIES = {
     "baseline_mean": ", on average {} from its baseline,",
     "control": ", {} from the old version's,",
     "control_mean": ", on average {} from the old version's,",
-    "mean_before": ", {} on average before,",
-    "baseline_mean_before": ", on average {} from its baseline before,",
-    "control_mean_before": ", on average {} from the old version's before,",
+    "change": ", {} from its own average before,",
+    "slope_before": ", with a slope of {} before,",
+    "change_before": ", which had moved by {} before,",
+    "control_change": ", with a difference to the old version that moved by {},",
 }
 """How a sentence tells what is not the newest value of a metric."""
 

@@ -15,9 +15,10 @@
 """Which values of a metric are worse, and so the sign of every feature that is made from it.
 
 A newest value that is worse moves every feature of its metric the same way, whatever came before:
-value, mean, maximum, least-squares slope (the newest time is the latest), and the differences to
-the baseline and to the old version all rise with it. Histories of what came before the newest
-observation do not move: they have no sign.
+value, mean, maximum, least-squares slope (the newest time is the latest), change, and the
+differences to the baseline and to the old version all rise with it. Where all of its values are
+worse by as much, none of them falls either: what has always been bad is never safer for that. How
+the metric moved before has no part in either, and no sign.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,29 +90,17 @@ def directions_of(state: Iterable[Feature], given: Mapping[str, str]) -> dict[st
 def signs_of(state: Sequence[Feature], directions: Mapping[str, str]) -> np.ndarray:
     """Returns the way that each feature moves when the newest value of its metric is worse.
 
-    Clocks, shares of observations in which a metric is missing, and histories of what came before
-    do not move.
+    On that side lie its own worse values. Clocks, shares of observations in which a metric is
+    missing, and how it moved before do not move.
 
     Returns:
         1 (up), -1 (down) or 0, int of shape (n_features,).
     """
-    return np.array(
-        [
-            0 if f.kind in BEFORE else s
-            for f, s in zip(state, worse_side(state, directions), strict=True)
-        ]
-    )
-
-
-def worse_side(state: Sequence[Feature], directions: Mapping[str, str]) -> np.ndarray:
-    """Returns on which side the worse values of each feature lie: 1, -1, or 0 for neither.
-
-    As `signs_of`, but histories of what came before the newest observation have their metric's.
-    """
     signs = {HIGHER: 1, LOWER: -1, EITHER: 0}
+    still = {*SHARES, *BEFORE}
     return np.array(
         [
-            0 if f.metric is None or f.kind in SHARES else signs[directions.get(f.metric, EITHER)]
+            0 if f.metric is None or f.kind in still else signs[directions.get(f.metric, EITHER)]
             for f in state
         ]
     )

@@ -29,11 +29,17 @@ from oumi_deploy.problem.directions import (
     directions_of,
     is_counted,
     signs_of,
-    worse_side,
 )
 from oumi_deploy.problem.episode_columns import EpisodeColumns
 from oumi_deploy.problem.history import KINDS, Memory
-from oumi_deploy.problem.state import SHARES, Feature, metrics_of, parse_state, telling_metrics
+from oumi_deploy.problem.state import (
+    BEFORE,
+    SHARES,
+    Feature,
+    metrics_of,
+    parse_state,
+    telling_metrics,
+)
 
 LIMIT = 10.0
 """Bound on the standardised features, so that no outlier leaves the network's range."""
@@ -99,11 +105,6 @@ class StateEncoder:
         return signs_of(self.state, self.directions or {})
 
     @cached_property
-    def worse(self) -> np.ndarray:
-        """The side on which each feature's worse values lie, see `worse_side`."""
-        return worse_side(self.state, self.directions or {})
-
-    @cached_property
     def _clip_range(self) -> tuple[np.ndarray, np.ndarray]:
         """The values that are told apart, see `clip`; both of shape (n_features,)."""
         low = np.where(self.signs < 0, -np.inf, self.low)
@@ -136,9 +137,9 @@ class StateEncoder:
             features: Shape (n, n_features), NaN where missing; they stay missing.
         """
         counted = np.array([f.metric is not None and is_counted(f.metric) for f in self.state])
-        worst = np.where(self.worse > 0, np.minimum(features, self.center), features)
-        worst = np.where(self.worse < 0, np.maximum(features, self.center), worst)
-        neither = (self.worse == 0) & np.array([f.kind not in SHARES for f in self.state])
+        worst = np.where(self.signs > 0, np.minimum(features, self.center), features)
+        worst = np.where(self.signs < 0, np.maximum(features, self.center), worst)
+        neither = (self.signs == 0) & np.array([f.kind not in SHARES for f in self.state])
         worst = np.where(neither & ~np.isnan(features), self.center, worst)
         return np.where(counted, worst, features)
 
@@ -173,17 +174,18 @@ class StateEncoder:
             margin: How much wider on either side, in widths of the range.
 
         Returns:
-            Two of shape (n_features,); infinite for clocks, for shares of observations, for
-            features that the training split never had, on the better side of a metric with an
-            order, and for columns that tell of the traffic.
+            Two of shape (n_features,); infinite for clocks, for shares of observations, for how a
+            metric moved before, for features that the training split never had, on the better
+            side of a metric with an order, and for columns that tell of the traffic.
         """
-        bound = np.array([f.metric is not None and f.kind not in SHARES for f in self.state])
+        free = SHARES if self.directions is None else (*SHARES, *BEFORE)
+        bound = np.array([f.metric is not None and f.kind not in free for f in self.state])
         bound &= ~np.isnan(self.low)
         if self.directions is not None:
             bound &= np.array([f.metric not in ROLLOUT_COLUMNS for f in self.state])
         room = margin * (self.high - self.low)
-        low = np.where(bound & (self.worse <= 0), self.low - room, -np.inf)
-        return low, np.where(bound & (self.worse >= 0), self.high + room, np.inf)
+        low = np.where(bound & (self.signs <= 0), self.low - room, -np.inf)
+        return low, np.where(bound & (self.signs >= 0), self.high + room, np.inf)
 
     def widened(self, features: np.ndarray) -> "StateEncoder":
         """Returns the encoder with a range that holds these features too.

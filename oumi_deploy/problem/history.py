@@ -57,6 +57,8 @@ class Memory(NamedTuple):
         total_before: `total` before the newest value. What is left of it where that is taken away
             again would not be the same to the last bit.
         gap_sum_before: `gap_sum` before the newest difference.
+        slope_before: The slope before the newest observation.
+        change_before: The newest change before it.
     """
 
     n_canary: Number = 0.0
@@ -80,6 +82,8 @@ class Memory(NamedTuple):
     planned_share: Number = nan
     total_before: Number = 0.0
     gap_sum_before: Number = 0.0
+    slope_before: Number = nan
+    change_before: Number = nan
 
     @classmethod
     def empty(cls, n_episodes: int, n_metrics: int) -> "Memory":
@@ -160,6 +164,8 @@ class Memory(NamedTuple):
             n_canary / planned_steps,
             self.total,
             self.gap_sum,
+            _slope(self),
+            _change(self),
         )
 
 
@@ -184,12 +190,14 @@ def _slope(memory: Memory) -> Number:
     return choose(spread > 1e-9, ratio(joint, spread), nan)
 
 
-def _mean_before(memory: Memory) -> Number:
-    return ratio(memory.total_before, memory.known_count - (memory.value == memory.value))
+def _change(memory: Memory) -> Number:
+    before = memory.known_count - (memory.value == memory.value)
+    return memory.value - ratio(memory.total_before, before)
 
 
-def _control_mean_before(memory: Memory) -> Number:
-    return ratio(memory.gap_sum_before, memory.gap_count - (memory.gap == memory.gap))
+def _control_change(memory: Memory) -> Number:
+    before = memory.gap_count - (memory.gap == memory.gap)
+    return memory.gap - ratio(memory.gap_sum_before, before)
 
 
 KINDS: dict[str, Callable[[Memory], Number]] = {
@@ -201,9 +209,10 @@ KINDS: dict[str, Callable[[Memory], Number]] = {
     "baseline_mean": lambda memory: _mean(memory) - _baseline(memory),
     "control": lambda memory: memory.gap,
     "control_mean": lambda memory: ratio(memory.gap_sum, memory.gap_count),
-    "mean_before": _mean_before,
-    "baseline_mean_before": lambda memory: _mean_before(memory) - _baseline(memory),
-    "control_mean_before": _control_mean_before,
+    "change": _change,
+    "control_change": _control_change,
+    "slope_before": lambda memory: memory.slope_before,
+    "change_before": lambda memory: memory.change_before,
     "missing": lambda memory: 1.0 - memory.known_count / memory.n_canary,
     "unmatched": lambda memory: memory.unmatched_count / memory.n_canary,
     "steps": lambda memory: memory.n_canary - 1.0,

@@ -33,20 +33,19 @@ HISTORY = {
     "baseline_mean": "mean so far minus the mean over the episode's own baseline rows",
     "control": "current value minus the old version's value at the same time",
     "control_mean": "mean so far of the value minus the old version's value at the same time",
-    "mean_before": "mean over the canary observations before the newest",
-    "baseline_mean_before": "mean before the newest minus the mean over the episode's own baseline "
-    "rows",
-    "control_mean_before": "mean before the newest of the value minus the old version's value at "
-    "the same time",
+    "change": "current value minus the mean over the canary observations before it",
+    "control_change": "current difference to the old version minus its mean before",
+    "slope_before": "slope as it was at the observation before",
+    "change_before": "change as it was at the observation before",
     "missing": "share of the canary observations so far in which the metric is missing",
     "unmatched": "share of the canary observations so far in which the metric is missing though "
     "the old version has a value",
 }
 """History features of a metric, by suffix."""
 
-BEFORE = ("mean_before", "baseline_mean_before", "control_mean_before")
-"""Histories that the newest observation has no part in. They may speak for a release or against it:
-a level that was always high is usual, one that was low until now is not."""
+BEFORE = ("slope_before", "change_before")
+"""Histories that the newest observation has no part in, nor the level that all have in common. How
+a metric moved before may speak for a release or against it: what climbs, and what settles."""
 
 SHARES = ("missing", "unmatched")
 """Histories that count observations: they always have a value, and are no value of the metric."""

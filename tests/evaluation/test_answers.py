@@ -114,7 +114,7 @@ def test_all_at_once_is_one_by_one(releases, calibration):
     assert {"CONTINUE", "PAUSE", "ROLLBACK", "telemetry_missing", "few_requests"} <= seen
 
 
-MIXED = ["error_rate.control", "error_rate.mean_before", "memory_usage.baseline", "health_score"]
+MIXED = ["error_rate.control", "error_rate.change", "memory_usage.baseline", "health_score"]
 RAILS = read_guardrails(
     {
         "limits": [

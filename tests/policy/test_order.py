@@ -44,7 +44,7 @@ from oumi_deploy.problem.bounds import Bounds
 from oumi_deploy.problem.directions import HIGHER, default_direction, directions_of
 from oumi_deploy.problem.encoder import StateEncoder
 from oumi_deploy.problem.rewards import Rewards
-from oumi_deploy.problem.state import CLOCK, HISTORY, parse_state
+from oumi_deploy.problem.state import BEFORE, CLOCK, HISTORY, SHARES, parse_state
 from oumi_deploy.problem.trees import NODES, Trees
 
 REWARDS = Rewards()
@@ -242,6 +242,21 @@ def test_a_worse_value_never_lowers_the_risk_nor_makes_the_answer_milder(
 
 
 @pytest.mark.parametrize("number", range(N_POLICIES))
+@settings(max_examples=20)
+@given(releases, calibrations, st.floats(0.01, 1e3))
+def test_a_release_that_was_worse_throughout_is_never_safer(number, release, calibration, by):
+    policy = replace(policy_number(number), calibration=calibration)
+    for metric in ("memory_usage", "latency_p99", "queue_depth", "free_disk"):
+        worse = -by if DIRECTIONS.get(metric) == "lower" else by
+        before, after = policy.begin(), policy.begin()
+        for row in as_observations(release):
+            is_worse = row["phase"] == "canary" and row[metric] is not None
+            before.observe(row)
+            after.observe({**row, metric: row[metric] + worse} if is_worse else row)
+        assert risk_of(after.decide()) >= risk_of(before.decide()) - 1e-9, metric
+
+
+@pytest.mark.parametrize("number", range(N_POLICIES))
 @settings(max_examples=30)
 @given(releases, calibrations)
 def test_no_answer_contradicts_its_risk_its_rewards_or_what_was_seen(number, release, calibration):
@@ -272,7 +287,7 @@ def is_silent(policy: DeploymentPolicy, release: dict[str, Any], row: dict[str, 
     """Whether the state can use nothing of an observation, by the features' definitions."""
     for feature in policy.encoder.state:
         metric = feature.metric
-        if metric not in METRICS or feature.kind in ("missing", "unmatched"):
+        if metric not in METRICS or feature.kind in (*SHARES, *BEFORE):
             continue
         if row[metric] is None:
             continue

@@ -28,7 +28,6 @@ from oumi_deploy.problem.directions import (
     directions_of,
     is_counted,
     signs_of,
-    worse_side,
 )
 from oumi_deploy.problem.encoder import StateEncoder, encode_memory
 from oumi_deploy.problem.history import Memory
@@ -75,12 +74,10 @@ def test_a_direction_that_is_given_goes_before_the_default():
 
 def test_signs_follow_the_metric_and_spare_what_has_no_order():
     state = parse_state(
-        ["queue", "queue.missing", "queue.mean_before", "disk.slope", "load.max", "steps"]
+        ["queue", "queue.missing", "queue.change", "disk.slope", "load.max", "steps"]
     )
     directions = {"queue": "higher", "disk": "lower", "load": "either"}
-    assert signs_of(state, directions).tolist() == [1, 0, 0, -1, 0, 0]
-    # What came before does not move, but has a worse side.
-    assert worse_side(state, directions).tolist() == [1, 0, 1, -1, 0, 0]
+    assert signs_of(state, directions).tolist() == [1, 0, 1, -1, 0, 0]
 
 
 values = st.floats(-50, 50)
@@ -165,7 +162,7 @@ def test_what_is_taken_over_requests_is_at_most_as_bad_as_usual():
     names = [
         "error_rate",
         "latency_p50.max",
-        "error_rate.mean_before",
+        "error_rate.change",
         "error_rate.missing",
         "queue",
     ]

@@ -155,6 +155,7 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
         "minutes": NAN if minutes[-1] is None else minutes[-1],
         "planned_share": len(canary) / (last["planned_steps"] or NAN),
     }
+    earlier = brute_force(rows[:-1]) if len(canary) > 1 else {}
     for m in METRICS:
         value = NAN if last[m] is None else last[m]
         known = [row[m] for row in canary if row[m] is not None]
@@ -179,9 +180,10 @@ def brute_force(rows: list[Row]) -> dict[str, float]:
             f"{m}.baseline_mean": _mean(known) - base,
             f"{m}.control": gaps[-1],
             f"{m}.control_mean": _mean([gap for gap in gaps if gap == gap]),
-            f"{m}.mean_before": _mean(before),
-            f"{m}.baseline_mean_before": _mean(before) - base,
-            f"{m}.control_mean_before": _mean([gap for gap in gaps[:-1] if gap == gap]),
+            f"{m}.change": value - _mean(before),
+            f"{m}.slope_before": earlier.get(f"{m}.slope", NAN),
+            f"{m}.change_before": earlier.get(f"{m}.change", NAN),
+            f"{m}.control_change": gaps[-1] - _mean([gap for gap in gaps[:-1] if gap == gap]),
             f"{m}.missing": 1 - len(known) / len(canary),
             f"{m}.unmatched": sum(r[m] is None and r[f"control_{m}"] is not None for r in canary)
             / len(canary),

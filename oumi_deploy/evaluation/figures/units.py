@@ -37,8 +37,9 @@ _CLOCKS = {
 _DIFFERENCES = {
     "baseline": "above the own baseline",
     "baseline_mean": "above the own baseline",
-    "baseline_mean_before": "above the own baseline",
-    "control_mean_before": "above the old version",
+    "change": "above the mean before",
+    "change_before": "above the mean before it",
+    "control_change": "more above the old version than before",
     "control": "above the old version",
     "control_mean": "above the old version",
 }
@@ -60,7 +61,7 @@ def feature_label(feature: Feature) -> str:
     if feature.kind in SHARES:
         return f"{feature.name} (share of observations)"
     unit = _unit(feature.metric)
-    if feature.kind == "slope":
+    if feature.kind in ("slope", "slope_before"):
         unit += ", per minute"
     elif feature.kind in _DIFFERENCES:
         unit += f", {_DIFFERENCES[feature.kind]}"

@@ -105,7 +105,11 @@ def outage(trial: Trial, effects: Effects) -> Run:
 
 
 def tenfold(trial: Trial, effects: Effects) -> Run:
-    """Ten times the usual errors, and at least 5 %, that stay: ROLLBACK by the third look."""
+    """Ten times the usual errors, and at least 5 %, that stay: ROLLBACK by the third look.
+
+    Where the old version is not seen beside, what both depend on may have failed: there the third
+    look is no CONTINUE.
+    """
     errors = _named_after(trial, "error_rate")
     refused = _no_effect(trial, errors, effects, "error_rate")
     if refused is not None:
@@ -113,9 +117,10 @@ def tenfold(trial: Trial, effects: Effects) -> Run:
     if not set(errors) & set(trial.readable):
         return Run(NOT_APPLICABLE, note=_cannot_read(errors))
     looks = trial.ask([_errors(trial, errors)] * TENFOLD_LOOKS)
-    if looks[-1].decision != "ROLLBACK":
-        share = max(_errors(trial, errors).values())
-        note = f"no ROLLBACK by look {TENFOLD_LOOKS} of errors at {share:.2g}"
+    share, last = max(_errors(trial, errors).values()), looks[-1].decision
+    if last == "CONTINUE" or (last == "PAUSE" and trial.setting.has_control):
+        missed = "ROLLBACK" if trial.setting.has_control else "PAUSE"
+        note = f"no {missed} by look {TENFOLD_LOOKS} of errors at {share:.2g}"
         return Run(FAILS, said(looks), note)
     return Run(PASSES, said(looks))
 
@@ -139,9 +144,7 @@ def worse_and_worse(metric: str) -> Case:
         lasting = [trial.sustained(metric, dose) for dose in doses]
         for looks in (*newest, lasting):
             for (milder, before), (worse, after) in pairwise(zip(doses, looks, strict=True)):
-                # A level that was there from the first look on is how the release is, not how it
-                # changed: there only the answer may not get milder.
-                falls = looks is not lasting and after.risk < before.risk - _ROUNDING
+                falls = after.risk < before.risk - _ROUNDING
                 if falls or _severity(after) < _severity(before):
                     what = "risk falls" if falls else "answer is milder"
                     return Run(

@@ -45,8 +45,8 @@ training has seen, and worse than that."""
 _BEYOND = 10.0
 """How far doses go beyond the range of training, in widths of it, where the format knows no end."""
 
-_TO_BASELINE = ("baseline", "baseline_mean", "baseline_mean_before")
-_TO_CONTROL = ("control", "control_mean", "control_mean_before", "unmatched")
+_TO_BASELINE = ("baseline", "baseline_mean")
+_TO_CONTROL = ("control", "control_mean", "control_change", "unmatched")
 
 _ENDS_OF_PAUSES = frozenset(
     str(r.name).lower() for r in (Reason.PAUSED_TOO_LONG, Reason.LAST_OBSERVATION)

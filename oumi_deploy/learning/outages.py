@@ -1,0 +1,89 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Outages to learn from, made from good releases: what anybody knows, and hardly any history shows.
+
+Releases that fail so plainly are stopped before they leave a trace, or are so few that a Q-function
+learns the rest from the hundreds that fail mildly. It then meets its first outage in production.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from oumi_deploy.episodes.packed import Episodes, concatenate
+from oumi_deploy.episodes.schema import BAD, GOOD
+
+TENFOLD, LEAST_ERRORS = 10.0, 0.05
+"""An error rate that stays is an outage from ten times the usual one on, and from 5 % on."""
+
+_UNREADY = (0.0, 0.4)
+_AT_LIMIT = {"memory_usage": (0.97, 1.1), "cpu_usage": (0.98, 2.0)}
+"""Values of a metric with a limit of its own at which it has reached that."""
+
+KINDS = ("error_rate", "health_score", *_AT_LIMIT)
+
+
+def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
+    """Returns the episodes with outages behind them, which are bad.
+
+    Each is a good release of which, from some observation on, every second time from the first, one
+    thing is plainly wrong and stays so: requests fail, pods are not ready, both, or memory or CPU
+    is at its limit. All else, and the old version, is as that release had it.
+
+    Args:
+        episodes: Labelled releases.
+        metrics: What the state is made from; no other metric fails.
+        share: Outages for each release, 0 or more.
+        seed: Seed of what fails, when and how much.
+    """
+    good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
+    kinds = [[name] for name in KINDS if name in metrics and name in episodes.numbers]
+    if ["error_rate"] in kinds and ["health_score"] in kinds:
+        kinds.append(["error_rate", "health_score"])
+    n_outages = round(share * len(episodes))
+    if not (n_outages and kinds and len(good)):
+        return episodes
+    random = np.random.default_rng(seed)
+    copies = episodes.select(random.choice(good, n_outages))
+    kind = random.integers(len(kinds), size=n_outages)
+    begin = random.integers(copies.canary_lengths) * random.integers(2, size=n_outages)
+    hit = copies.canary_steps >= np.repeat(begin, copies.canary_lengths)
+    of_decision = np.repeat(np.arange(n_outages), copies.canary_lengths)
+    numbers = dict(copies.numbers)
+    for name in KINDS:
+        fails = np.array([name in one for one in kinds])[kind]
+        rows = hit & fails[of_decision]
+        if rows.any():
+            level = _levels(name, episodes, random, n_outages)
+            numbers[name] = numbers[name].copy()
+            numbers[name][copies.canary_rows[rows]] = level[of_decision[rows]]
+    outages = replace(
+        copies,
+        ids=np.array([f"outage {i} of {id_}" for i, id_ in enumerate(copies.ids)], dtype=object),
+        labels=np.full(n_outages, BAD, dtype=np.int8),
+        rolled_back=np.zeros(n_outages, dtype=bool),
+        numbers=numbers,
+    )
+    return concatenate([episodes, outages])
+
+
+def _levels(name: str, episodes: Episodes, random: np.random.Generator, n: int) -> np.ndarray:
+    """Draws how bad a metric is, shape (n,)."""
+    if name == "error_rate":
+        usual = np.nan_to_num(np.nanmedian(episodes.column(name)))
+        least = min(max(TENFOLD * usual, LEAST_ERRORS), 1.0)
+        return np.exp(random.uniform(np.log(least), 0.0, n))
+    return random.uniform(*_AT_LIMIT.get(name, _UNREADY), n)

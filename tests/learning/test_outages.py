@@ -1,0 +1,88 @@
+# Copyright 2026 - The oumi_deploy authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Outages that are made from good releases."""
+
+import numpy as np
+import pytest
+
+from oumi_deploy.episodes.sample import generate_sample
+from oumi_deploy.episodes.schema import BAD, GOOD
+from oumi_deploy.learning.outages import with_outages
+
+METRICS = ["error_rate", "memory_usage", "cpu_usage", "health_score"]
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return generate_sample(400, 5)
+
+
+def test_releases_stay_and_outages_come_behind_them(episodes):
+    both = with_outages(episodes, METRICS, 0.25, 1)
+    assert len(both) == 500
+    first = both.select(np.arange(400))
+    assert first.fingerprint() == episodes.fingerprint()
+    outages = both.select(np.arange(400, 500))
+    assert (outages.labels == BAD).all()
+    again = with_outages(episodes, METRICS, 0.25, 1)
+    assert again.fingerprint() == both.fingerprint()
+    assert with_outages(episodes, METRICS, 0.25, 2).fingerprint() != both.fingerprint()
+
+
+def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(episodes):
+    both = with_outages(episodes, METRICS, 0.5, 3)
+    good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
+    usual = np.nanmedian(episodes.column("error_rate"))
+    seen, late = set(), 0
+    for at in range(400, len(both)):
+        outage = both.select(np.array([at]))
+        original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
+        failing = []
+        for name, values in outage.numbers.items():
+            moved = ~((values == original.numbers[name]) | np.isnan(values))
+            if not moved.any():
+                continue
+            failing.append(name)
+            begin = np.argmax(moved)
+            assert begin >= outage.baseline_lengths[0]
+            late += begin > outage.baseline_lengths[0]
+            assert len(np.unique(values[begin:])) == 1
+            level = values[-1]
+            assert {
+                "error_rate": max(10 * usual, 0.05) <= level <= 1,
+                "health_score": 0 <= level <= 0.4,
+                "memory_usage": 0.97 <= level <= 1.1,
+                "cpu_usage": 0.98 <= level <= 2,
+            }[name], (name, level)
+        seen.add(tuple(sorted(failing)))
+    assert seen == {*((m,) for m in METRICS), ("error_rate", "health_score")}
+    assert 0 < late < len(both) - 400
+
+
+def test_only_what_is_in_the_state_fails(episodes):
+    both = with_outages(episodes, ["cpu_usage", "latency"], 0.1, 0)
+    for name in episodes.numbers:
+        kept = both.numbers[name][: episodes.n_rows]
+        np.testing.assert_array_equal(kept, episodes.numbers[name])
+    copies = both.select(np.arange(400, 440))
+    assert (copies.numbers["cpu_usage"][copies.offsets[1:] - 1] >= 0.98).all()
+    assert np.nanmax(copies.numbers["error_rate"]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("metrics", "share"), [(["latency"], 0.5), (METRICS, 0.0), (METRICS, 1e-4)]
+)
+def test_without_anything_to_fail_there_are_none(episodes, metrics, share):
+    assert with_outages(episodes, metrics, share, 0) is episodes
