@@ -39,9 +39,9 @@ KINDS = ("error_rate", "health_score", *_AT_LIMIT)
 def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
     """Returns the episodes with outages behind them, which are bad.
 
-    Each is a good release of which, from some observation on, every second time from the first, one
-    thing is plainly wrong and stays so: requests fail, pods are not ready, both, or memory or CPU
-    is at its limit. All else, and the old version, is as that release had it.
+    Each is a good release in which something is plainly wrong from its first canary observation on:
+    requests fail, pods are not ready, both, or memory or CPU is at its limit. All else, and the old
+    version, is as that release had it. What begins later follows, for it is in order.
 
     Args:
         episodes: Labelled releases.
@@ -50,22 +50,21 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
         seed: Seed of what fails, when and how much.
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
-    kinds = [[name] for name in KINDS if name in metrics and name in episodes.numbers]
-    if ["error_rate"] in kinds and ["health_score"] in kinds:
-        kinds.append(["error_rate", "health_score"])
+    known = [name for name in KINDS if name in metrics and name in episodes.numbers]
+    # Twice the errors, for they matter most; the second time with the health, where it is known.
+    together = [name for name in known if name not in _AT_LIMIT]
+    kinds = [*([name] for name in known), *([together] if "error_rate" in known else [])]
     n_outages = round(share * len(episodes))
     if not (n_outages and kinds and len(good)):
         return episodes
     random = np.random.default_rng(seed)
     copies = episodes.select(random.choice(good, n_outages))
-    kind = random.integers(len(kinds), size=n_outages)
-    begin = random.integers(copies.canary_lengths) * random.integers(2, size=n_outages)
-    hit = copies.canary_steps >= np.repeat(begin, copies.canary_lengths)
+    kind = np.arange(n_outages) % len(kinds)
     of_decision = np.repeat(np.arange(n_outages), copies.canary_lengths)
     numbers = dict(copies.numbers)
     for name in KINDS:
         fails = np.array([name in one for one in kinds])[kind]
-        rows = hit & fails[of_decision]
+        rows = fails[of_decision]
         if rows.any():
             level = _levels(name, episodes, random, n_outages)
             numbers[name] = numbers[name].copy()
@@ -85,5 +84,6 @@ def _levels(name: str, episodes: Episodes, random: np.random.Generator, n: int) 
     if name == "error_rate":
         usual = np.nan_to_num(np.nanmedian(episodes.column(name)))
         least = min(max(TENFOLD * usual, LEAST_ERRORS), 1.0)
-        return np.exp(random.uniform(np.log(least), 0.0, n))
+        # Most of them near the least: what is worse than that follows, for it is in order.
+        return np.minimum(least * TENFOLD ** random.uniform(size=n), 1.0)
     return random.uniform(*_AT_LIMIT.get(name, _UNREADY), n)

@@ -45,7 +45,7 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
     both = with_outages(episodes, METRICS, 0.5, 3)
     good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
     usual = np.nanmedian(episodes.column("error_rate"))
-    seen, late = set(), 0
+    seen = set()
     for at in range(400, len(both)):
         outage = both.select(np.array([at]))
         original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
@@ -55,20 +55,18 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
             if not moved.any():
                 continue
             failing.append(name)
-            begin = np.argmax(moved)
-            assert begin >= outage.baseline_lengths[0]
-            late += begin > outage.baseline_lengths[0]
+            begin = outage.baseline_lengths[0]
+            assert not moved[:begin].any()
             assert len(np.unique(values[begin:])) == 1
             level = values[-1]
             assert {
-                "error_rate": max(10 * usual, 0.05) <= level <= 1,
+                "error_rate": max(10 * usual, 0.05) <= level <= max(100 * usual, 0.5),
                 "health_score": 0 <= level <= 0.4,
                 "memory_usage": 0.97 <= level <= 1.1,
                 "cpu_usage": 0.98 <= level <= 2,
             }[name], (name, level)
         seen.add(tuple(sorted(failing)))
     assert seen == {*((m,) for m in METRICS), ("error_rate", "health_score")}
-    assert 0 < late < len(both) - 400
 
 
 def test_only_what_is_in_the_state_fails(episodes):

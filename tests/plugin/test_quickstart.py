@@ -123,7 +123,10 @@ def test_clear_cases_are_decided_as_anyone_would(policy, values, decision):
     assert answer.q_margin > 0
 
 
-def test_every_well_filled_bin_takes_the_action_with_the_higher_mean_reward(policy, sample):
+def test_every_well_filled_bin_learns_the_mean_rewards(oumi, run, policy, sample):
+    import torch
+
+    learnt = torch.load(run / "checkpoint-20" / "state.pt", weights_only=True)["model"]["table"]
     features = encode_episodes(policy.encoder.state, sample)
     of = np.repeat(np.arange(len(sample)), sample.canary_lengths)
     pays = Rewards().table()[sample.labels[of]]
@@ -132,10 +135,13 @@ def test_every_well_filled_bin_takes_the_action_with_the_higher_mean_reward(poli
     assert len(filled) > 10
     best = [int(pays[which == cell].mean(axis=0).argmax()) for cell in filled]
     assert set(best) == {0, 1}
-    assert policy.q_function.table[filled].argmax(axis=1).tolist() == best
-    # And the Q-values are those means, but for what 20 halvings leave.
+    # The Q-values are those means, but for what 20 halvings leave.
     means = np.array([pays[which == cell].mean(axis=0) for cell in filled])
-    np.testing.assert_allclose(policy.q_function.table[filled], means, atol=1e-3)
+    np.testing.assert_allclose(learnt.numpy()[filled], means, atol=1e-3)
+    # Put in order, bins that chance had out of order share their mean.
+    exported = policy.q_function.table[filled]
+    assert np.mean(exported.argmax(axis=1) == best) > 0.9
+    assert np.median(np.abs(exported - means)) < 2
 
 
 @pytest.fixture(scope="module")

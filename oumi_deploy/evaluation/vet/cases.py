@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from oumi_deploy.episodes.schema import CONTROL
 from oumi_deploy.evaluation.vet.trial import GOOD_LOOKS, LOOKS, Change, Look, Trial, changed
 from oumi_deploy.evaluation.vet.words import said, said_of_doses
 from oumi_deploy.policy.calibration import UNCALIBRATED
@@ -200,14 +201,18 @@ def all_missing(trial: Trial, effects: Effects) -> Run:
 
 
 def one_missing(trial: Trial, effects: Effects) -> Run:
-    """One metric is missing, all else is as before: no ROLLBACK."""
+    """One metric is missing, of both versions, and all else is as before: no ROLLBACK.
+
+    Where the old version alone reports it, the new one may be down.
+    """
     if len(trial.readable) < 2:
         read = " and ".join(trial.readable) or "nothing"
         return Run(NOT_APPLICABLE, note=f"{read} is all that is read")
     runs = []
     for metric in trial.readable:
         for after in (GOOD_LOOKS, 0):
-            looks = trial.ask([*changed(LOOKS - after, {metric: None}, after=after)])
+            gone: Change = {metric: None, CONTROL + metric: None}
+            looks = trial.ask([*changed(LOOKS - after, gone, after=after)])
             runs.append(_no_rollback(looks, f"ROLLBACK for nothing but a missing {metric}"))
     return next((run for run in runs if run.result == FAILS), runs[0])
 
