@@ -33,7 +33,7 @@ JSON = {"content-type": "application/json"}
 FIELDS = {
     *("service", "environment", "version", "rollout", "id", "at", "decision", "confidence", "risk"),
     *("q_values", "reasons", "message", "policy_version", "observations", "explored", "shadow"),
-    *("would_be", "logged", "explanation", "suspects"),
+    *("would_be", "logged", "explanation", "suspects", "guardrails"),
 }
 
 
