@@ -207,6 +207,21 @@ def test_cpu_of_twice_its_limit_is_not_let_through(neural, control):
 
 
 @both_ways
+@pytest.mark.parametrize("n", [10, 0])
+@pytest.mark.parametrize("limit", [{"memory_usage": 1.0}, {"cpu_usage": 2.0}])
+def test_a_limit_that_is_reached_from_the_first_look_on_is_rolled_back(neural, control, n, limit):
+    assert asked(neural, *[limit] * 5, control=control, n=n)[-1] == "ROLLBACK"
+
+
+@both_ways
+def test_pods_that_stop_being_ready_after_nine_good_looks_are_not_let_through(neural, control):
+    said = asked(neural, *[{}] * 9, {"health_score": 0.0}, {"health_score": 0.0}, control=control)
+    assert said[:9] == ["CONTINUE"] * 9
+    assert said[9] != "CONTINUE"
+    assert said[-1] == "ROLLBACK"
+
+
+@both_ways
 @pytest.mark.parametrize(
     ("now", "then"),
     [
