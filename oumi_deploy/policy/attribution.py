@@ -178,7 +178,9 @@ def absent_features(policy: "DeploymentPolicy", newest: Newest) -> np.ndarray:
         "baseline_mean": has_baseline,
         "control": has_control,
         "control_mean": has_control | (memory.gap_count + memory.unmatched_count > 0),
-        **dict.fromkeys(("change", *BEFORE), np.full_like(has_baseline, memory.n_canary[0, 0] > 0)),
+        "change": np.full_like(has_baseline, memory.n_canary[0, 0] > 0),
+        # How it moved before takes two observations before this one.
+        **dict.fromkeys(BEFORE, np.full_like(has_baseline, memory.n_canary[0, 0] > 1)),
         "control_change": has_control & (memory.gap_count > 0),
         **dict.fromkeys(CLOCK, np.zeros_like(has_baseline)),
     }

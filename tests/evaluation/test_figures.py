@@ -339,6 +339,20 @@ def test_the_history_of_a_metric_moves_with_it(make_episodes: Callable[..., Epis
     np.testing.assert_array_equal(plane.rolls_back, above)
 
 
+def test_what_tells_how_a_metric_moved_stays_where_its_level_moves(make_episodes):
+    releases = make_episodes({"error_rate": [0.1, 0.1, 0.4], "memory_usage": 0.5, "label": "bad"})
+    how = ["slope", "change", "control_change", "slope_before", "change_before", "missing"]
+    names = ["error_rate", "memory_usage", "error_rate.mean", *(f"error_rate.{k}" for k in how)]
+    encoder = fit_encoder(names, releases)
+    edges = [np.array([])] * len(names)
+    n_cells = int(np.prod(table_shape(edges)))
+    table = TableQ(edges, np.tile([40.0, -40.0], (n_cells, 1)), np.ones((n_cells, 2)))
+    policy = policy_of(encoder, table, "sequential")
+    plane = make_plane(judge_policy(policy, releases, per_observation=False), [0, 1])
+    assert plane.moved == ["error_rate.mean"]
+    assert [*plane.held] == [f"error_rate.{k}" for k in how]
+
+
 def test_boundary_lies_where_the_policy_changes_its_mind(releases: Episodes):
     policy = table_policy(releases, "error_rate", "memory_usage")
     plane = make_plane(judge_policy(policy, releases, per_observation=False), [0, 1])

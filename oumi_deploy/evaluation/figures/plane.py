@@ -28,7 +28,7 @@ from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.qfunctions import TableQ, TreesQ
 from oumi_deploy.problem.bins import cells
 from oumi_deploy.problem.rewards import Action
-from oumi_deploy.problem.state import HISTORY, SHARES, Feature
+from oumi_deploy.problem.state import BEFORE, HISTORY, SHARES, Feature
 
 THIN = 20
 """Decisions below which the entries of a table are little more than chance."""
@@ -38,8 +38,9 @@ DOTS = ".."
 _NAMED = 4
 """Held features that a caption names."""
 
-_IN_ITS_UNIT = ("value", *(k for k in HISTORY if k != "slope" and k not in SHARES))
-"""Kinds of features in the unit of their metric."""
+_STILL = ("slope", "change", "control_change", *BEFORE, *SHARES)
+_WITH_LEVEL = ("value", *(k for k in HISTORY if k not in _STILL))
+"""Kinds of features that are as much higher where their metric has been so since the first look."""
 
 _POINTS = 301
 """Points along an axis of the grid."""
@@ -165,7 +166,7 @@ def pick_features(state: tuple[Feature, ...], asked: tuple[str, str] | None) -> 
 def make_plane(judged: Judged, picked: list[int]) -> Plane:
     """Asks the policy on a grid over two features, the others held at their medians.
 
-    Of a metric that one of the two is of, what has its unit moves as far from its median: a newest
+    Of a metric that one of the two is of, what has its level moves as far from its median: a newest
     error rate of 0.3 beside a mean of 0.01 is no release that anybody meets for long.
 
     Args:
@@ -204,14 +205,14 @@ def make_plane(judged: Judged, picked: list[int]) -> Plane:
 
 
 def _moving_with(state: tuple[Feature, ...], number: int, picked: list[int]) -> list[int]:
-    """Returns the features that move with a picked one: of its metric, and in its unit."""
+    """Returns the features that move with a picked one: of its metric, and at its level."""
     feature = state[number]
-    if feature.kind not in _IN_ITS_UNIT or len({state[i].metric for i in picked}) < len(picked):
+    if feature.kind not in _WITH_LEVEL or len({state[i].metric for i in picked}) < len(picked):
         return []
     return [
         i
         for i, other in enumerate(state)
-        if other.metric == feature.metric and other.kind in _IN_ITS_UNIT and i != number
+        if other.metric == feature.metric and other.kind in _WITH_LEVEL and i != number
     ]
 
 

@@ -121,7 +121,7 @@ def _policy(policy: Mapping[str, Any]) -> str:
     return (
         f"{_KINDS[policy['kind']]}, trained on {_FORMS[policy['form']]}; rewards: {rewards}; "
         f"discount {policy['discount']:g}. Which Q-function to prefer with how many releases to "
-        "learn from, the learning curves in the README say"
+        "learn from, the README says"
     )
 
 
