@@ -29,7 +29,7 @@ import torch
 
 from oumi_deploy.episodes.schema import ROLLOUT_COLUMNS
 from oumi_deploy.problem.encoder import StateEncoder
-from oumi_deploy.problem.state import SHARES, Feature
+from oumi_deploy.problem.state import SHARES, TO_BASELINE, TO_CONTROL, Feature
 
 N_PATTERNS = 4096
 """Ways of hiding that are drawn once and used again and again."""
@@ -124,7 +124,8 @@ def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarr
     n_gone = int(random.integers(0, len(metrics)))
     gone = set(random.permutation(metrics)[:n_gone])
     gone |= {m for m in ROLLOUT_COLUMNS if m not in metrics and random.random() < _CHANCE}
-    kinds = {k for k in ("baseline", "control") if random.random() < _CHANCE}
+    beside = (TO_BASELINE, (*TO_CONTROL, "unmatched"))
+    kinds = {kind for one in beside if random.random() < _CHANCE for kind in one}
     clocks = {k for k in ("minutes", "planned_share") if random.random() < _CHANCE}
     return np.array([_is_hidden(feature, gone, kinds, clocks) for feature in encoder.state])
 
@@ -132,9 +133,4 @@ def _draw_hidden(encoder: StateEncoder, random: np.random.Generator) -> np.ndarr
 def _is_hidden(feature: Feature, gone: set[str], kinds: set[str], clocks: set[str]) -> bool:
     if feature.metric is None:
         return feature.kind in clocks
-    kind = (
-        "control"
-        if feature.kind == "unmatched"
-        else feature.kind.removesuffix("_change").removesuffix("_mean")
-    )
-    return feature.metric in gone or kind in kinds
+    return feature.metric in gone or feature.kind in kinds

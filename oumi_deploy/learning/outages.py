@@ -26,8 +26,7 @@ import numpy as np
 from oumi_deploy.episodes.packed import Episodes, concatenate
 from oumi_deploy.episodes.schema import BAD, GOOD
 
-TENFOLD, LEAST_ERRORS = 10.0, 0.05
-"""An error rate that stays is an outage from ten times the usual one on, and from 5 % on."""
+_TENFOLD, _LEAST_ERRORS = 10.0, 0.05
 
 _UNREADY = (0.0, 0.4)
 _AT_LIMIT = {"memory_usage": (0.97, 1.1), "cpu_usage": (0.98, 2.0)}
@@ -47,7 +46,7 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
         episodes: Labelled releases.
         metrics: What the state is made from; no other metric fails.
         share: Outages for each release, 0 or more.
-        seed: Seed of what fails, when and how much.
+        seed: Seed of which releases fail, and how much.
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
     known = [name for name in KINDS if name in metrics and name in episodes.numbers]
@@ -79,11 +78,15 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
     return concatenate([episodes, outages])
 
 
+def outage_errors(usual: float) -> float:
+    """Returns the error rate that is an outage where it stays: ten times the usual one, or 5 %."""
+    return min(max(_TENFOLD * usual, _LEAST_ERRORS), 1.0)
+
+
 def _levels(name: str, episodes: Episodes, random: np.random.Generator, n: int) -> np.ndarray:
     """Draws how bad a metric is, shape (n,)."""
     if name == "error_rate":
-        usual = np.nan_to_num(np.nanmedian(episodes.column(name)))
-        least = min(max(TENFOLD * usual, LEAST_ERRORS), 1.0)
+        least = outage_errors(float(np.nan_to_num(np.nanmedian(episodes.column(name)))))
         # Most of them near the least: what is worse than that follows, for it is in order.
-        return np.minimum(least * TENFOLD ** random.uniform(size=n), 1.0)
+        return np.minimum(least * _TENFOLD ** random.uniform(size=n), 1.0)
     return random.uniform(*_AT_LIMIT.get(name, _UNREADY), n)

@@ -103,9 +103,9 @@ class AlgorithmSettings:
 
     outage_share: float = 0.0
     """Outages to learn from for each release of the training split, 0 or more: good releases in
-    which requests fail, pods are not ready, or memory or CPU is at its limit, from some observation
-    on. Hardly any history has them, and nobody forgives a policy that lets one pass. They are in
-    no figure, and calibration and range are of the releases alone."""
+    which requests fail, pods are not ready, or memory or CPU is at its limit, from the first
+    look on. Hardly any history has them, and nobody forgives a policy that lets one pass. They are
+    in no figure, and calibration and range are of the releases alone."""
 
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so

@@ -161,7 +161,8 @@ def encode_training_split(
         model.encoder = encoder.widened(features)
     lessons = with_outages(episodes, encoder.metrics, settings.outage_share, seed)
     if lessons is not episodes:
-        features = encode_episodes(encoder.state, lessons)
+        outages = lessons.select(np.arange(len(episodes), len(lessons)))
+        features = np.concatenate([features, encode_episodes(encoder.state, outages)])
     elif settings.outage_share * len(episodes) >= 1:
         logger.warning(
             "trainer_kwargs.outage_share has no effect: the state and the training split have none "

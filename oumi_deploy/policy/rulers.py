@@ -25,13 +25,14 @@ from oumi_deploy.policy.attribution import LEVELS, baseline_means
 from oumi_deploy.policy.rollout import Newest
 from oumi_deploy.problem.directions import EITHER, HIGHER, default_direction
 from oumi_deploy.problem.encoder import StateEncoder
-from oumi_deploy.problem.state import HISTORY, SHARES
+from oumi_deploy.problem.state import HISTORY, SHARES, TO_BASELINE
 
 if TYPE_CHECKING:
     from oumi_deploy.policy.policy import DeploymentPolicy
 
-_TO_BASELINE = ("baseline", "baseline_mean")
-_TO_CONTROL = ("control", "control_mean")
+_FROM_CONTROL = ("control", "control_mean")
+"""Differences to the old version from which the value follows."""
+
 _RANKED = (*LEVELS, "baseline", "control", "baseline_mean", "control_mean")
 
 _BEYOND = 10.0
@@ -177,7 +178,7 @@ def range_seen(
         control: Where differences to the old version are taken from.
     """
     origin = dict.fromkeys(LEVELS, 0.0)
-    origin |= dict.fromkeys(_TO_BASELINE, baseline) | dict.fromkeys(_TO_CONTROL, control)
+    origin |= dict.fromkeys(TO_BASELINE, baseline) | dict.fromkeys(_FROM_CONTROL, control)
     ends = [
         (origin[f.kind] + encoder.low[i], origin[f.kind] + encoder.high[i])
         for i, f in enumerate(encoder.state)

@@ -23,10 +23,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oumi_deploy.problem.state import BEFORE, SHARES, Feature, metrics_of, telling_metrics
-
-_TO_BASELINE = ("baseline", "baseline_mean")
-_TO_CONTROL = ("control", "control_mean", "control_change")
+from oumi_deploy.problem.state import (
+    BEFORE,
+    SHARES,
+    TO_BASELINE,
+    TO_CONTROL,
+    Feature,
+    metrics_of,
+    telling_metrics,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +61,12 @@ class Usable:
         columns = [i for i, metric in enumerate(metrics) if metric in telling]
         no_values = {*SHARES, *BEFORE}
         kinds = [{f.kind for f in state if f.metric == metrics[i]} - no_values for i in columns]
-        differences = {*_TO_BASELINE, *_TO_CONTROL}
+        differences = {*TO_BASELINE, *TO_CONTROL}
         return cls(
             tuple(columns),
             tuple(alone or bool(k - differences) for k in kinds),
-            tuple(not k.isdisjoint(_TO_BASELINE) for k in kinds),
-            tuple(not k.isdisjoint(_TO_CONTROL) for k in kinds),
+            tuple(not k.isdisjoint(TO_BASELINE) for k in kinds),
+            tuple(not k.isdisjoint(TO_CONTROL) for k in kinds),
         )
 
     def is_silent(

@@ -178,7 +178,7 @@ class StateEncoder:
             metric moved before, for features that the training split never had, on the better
             side of a metric with an order, and for columns that tell of the traffic.
         """
-        free = SHARES if self.directions is None else (*SHARES, *BEFORE)
+        free = (*SHARES, *BEFORE)
         bound = np.array([f.metric is not None and f.kind not in free for f in self.state])
         bound &= ~np.isnan(self.low)
         if self.directions is not None:

@@ -47,6 +47,10 @@ BEFORE = ("slope_before", "change_before")
 """Histories that the newest observation has no part in, nor the level that all have in common. How
 a metric moved before may speak for a release or against it: what climbs, and what settles."""
 
+TO_BASELINE = ("baseline", "baseline_mean")
+TO_CONTROL = ("control", "control_mean", "control_change")
+"""Histories beside the release's own baseline, and beside the old version."""
+
 SHARES = ("missing", "unmatched")
 """Histories that count observations: they always have a value, and are no value of the metric."""
 

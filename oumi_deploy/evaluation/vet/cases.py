@@ -25,6 +25,7 @@ from itertools import pairwise
 from oumi_deploy.episodes.schema import CONTROL
 from oumi_deploy.evaluation.vet.trial import GOOD_LOOKS, LOOKS, Change, Look, Trial, changed
 from oumi_deploy.evaluation.vet.words import said, said_of_doses
+from oumi_deploy.learning.outages import outage_errors
 from oumi_deploy.policy.calibration import UNCALIBRATED
 from oumi_deploy.policy.policy import DeploymentPolicy
 
@@ -32,10 +33,6 @@ PASSES, FAILS, NOT_APPLICABLE = "passes", "fails", "not applicable"
 
 LEAST_EFFECT = 0.01
 """Risk that a metric must move over its training range to have had an effect there."""
-
-TENFOLD = 10.0
-LEAST_ERRORS = 0.05
-"""Rise of the error rate, and the least that it rises to, of errors that stay."""
 
 SPIKE = 0.5
 """Height of a spike that heals, beside that of errors that stay."""
@@ -260,7 +257,7 @@ def _named_after(trial: Trial, name: str) -> list[str]:
 
 
 def _errors(trial: Trial, errors: Sequence[str]) -> dict[str, float]:
-    return {m: min(max(TENFOLD * trial.usual(m), LEAST_ERRORS), 1.0) for m in errors}
+    return {m: outage_errors(trial.usual(m)) for m in errors}
 
 
 def _no_effect(trial: Trial, metrics: Sequence[str], effects: Effects, named: str) -> Run | None:

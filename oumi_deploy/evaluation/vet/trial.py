@@ -29,7 +29,7 @@ from oumi_deploy.policy.policy import DeploymentPolicy
 from oumi_deploy.policy.rollout import Decision, Rollout
 from oumi_deploy.policy.rulers import sign_of
 from oumi_deploy.policy.usable import Usable
-from oumi_deploy.problem.state import metrics_of, telling_metrics
+from oumi_deploy.problem.state import TO_BASELINE, TO_CONTROL, metrics_of, telling_metrics
 
 LOOKS = 10
 """Canary observations of a rollout."""
@@ -44,9 +44,6 @@ training has seen, and worse than that."""
 
 _BEYOND = 10.0
 """How far doses go beyond the range of training, in widths of it, where the format knows no end."""
-
-_TO_BASELINE = ("baseline", "baseline_mean")
-_TO_CONTROL = ("control", "control_mean", "control_change", "unmatched")
 
 _ENDS_OF_PAUSES = frozenset(
     str(r.name).lower() for r in (Reason.PAUSED_TOO_LONG, Reason.LAST_OBSERVATION)
@@ -89,8 +86,10 @@ def settings_of(policy: DeploymentPolicy) -> list[Setting]:
     """Returns the settings that a policy's state tells apart, the one that lacks nothing first."""
     state = policy.encoder.state
     kinds = {feature.kind for feature in state}
-    with_baseline = [True, False] if kinds & {*_TO_BASELINE} else [True]
-    uses_control = kinds & {*_TO_CONTROL} or any(m.startswith(CONTROL) for m in metrics_of(state))
+    with_baseline = [True, False] if kinds & {*TO_BASELINE} else [True]
+    uses_control = kinds & {*TO_CONTROL, "unmatched"} or any(
+        m.startswith(CONTROL) for m in metrics_of(state)
+    )
     with_control = [True, False] if uses_control else [True]
     return [Setting(one, other) for one in with_baseline for other in with_control]
 
