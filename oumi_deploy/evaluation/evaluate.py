@@ -81,7 +81,7 @@ def policy_evidence(
     state = policy.encoder.state
     require_columns(state, episodes)
     features = encode_episodes(state, episodes) if features is None else features
-    silent = _silent_observations(policy, episodes)
+    silent, unmatched = _silent_observations(policy, episodes)
     before = np.concatenate([[True], silent[:-1]])
     before[episodes.canary_offsets[:-1]] = True
     requests = _requests(policy, episodes)
@@ -91,7 +91,8 @@ def policy_evidence(
         guard = guard_codes(policy.guardrails, episodes, few).max(axis=1)
     parts = [slice(at, at + CHUNK) for at in range(0, max(len(features), 1), CHUNK)]
     found = [
-        policy.evidence(features[p], silent[p], before[p], requests[p], guard[p]) for p in parts
+        policy.evidence(features[p], silent[p], unmatched[p], before[p], requests[p], guard[p])
+        for p in parts
     ]
     return Evidence(
         *(np.concatenate([getattr(part, f.name) for part in found]) for f in fields(Evidence))
@@ -127,8 +128,13 @@ def last_observations(episodes: Episodes) -> np.ndarray:
     return is_last
 
 
-def _silent_observations(policy: DeploymentPolicy, episodes: Episodes) -> np.ndarray:
-    """Returns where the state can use nothing of a canary observation, bool (n_decisions,)."""
+def _silent_observations(
+    policy: DeploymentPolicy, episodes: Episodes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the state can use nothing of a canary observation, bool (n_decisions,).
+
+    And, likewise, where the old version alone reports what it looks for in both.
+    """
     metrics, rows = policy.encoder.metrics, episodes.canary_rows
     values = np.stack([episodes.column(m) for m in metrics], axis=1)
     control = np.stack([episodes.column(CONTROL + m)[rows] for m in metrics], axis=1)
@@ -136,8 +142,9 @@ def _silent_observations(policy: DeploymentPolicy, episodes: Episodes) -> np.nda
     known = np.concatenate([np.zeros((1, len(metrics)), int), (~np.isnan(values)).cumsum(axis=0)])
     starts = episodes.offsets[:-1]
     based = known[starts + episodes.baseline_lengths] > known[starts]
-    return policy.usable.is_silent(
-        values[rows], control, based.repeat(episodes.canary_lengths, axis=0)
+    values, based = values[rows], based.repeat(episodes.canary_lengths, axis=0)
+    return policy.usable.is_silent(values, control, based), policy.usable.is_unmatched(
+        values, control
     )
 
 

@@ -16,15 +16,16 @@
 
 Releases that fail so plainly are stopped before they leave a trace, or are so few that a Q-function
 learns the rest from the hundreds that fail mildly. It then meets its first outage in production.
+What only looks like an outage is as rare where there are few releases, and is made likewise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from oumi_deploy.episodes.packed import Episodes, concatenate
-from oumi_deploy.episodes.schema import BAD, GOOD
+from oumi_deploy.episodes.schema import BAD, CONTROL, GOOD
 
 _TENFOLD, _LEAST_ERRORS = 10.0, 0.05
 
@@ -32,7 +33,12 @@ _UNREADY = (0.0, 0.4)
 _AT_LIMIT = {"memory_usage": (0.97, 1.1), "cpu_usage": (0.98, 2.0)}
 """Values of a metric with a limit of its own at which it has reached that."""
 
-KINDS = ("error_rate", "health_score", *_AT_LIMIT)
+_ERRORS = "error_rate"
+
+_LATEST_ONSET = 3
+"""Observations before what both versions have begins, at most."""
+
+KINDS = (_ERRORS, "health_score", *_AT_LIMIT)
 
 
 def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
@@ -40,7 +46,8 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
 
     Each is a good release in which something is plainly wrong from its first canary observation on:
     requests fail, pods are not ready, both, or memory or CPU is at its limit. All else, and the old
-    version, is as that release had it. What begins later follows, for it is in order.
+    version, is as that release had it; but where health is not known, requests fail a second time
+    with nothing known of the old version. What begins later follows, for it is in order.
 
     Args:
         episodes: Labelled releases.
@@ -50,9 +57,10 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
     known = [name for name in KINDS if name in metrics and name in episodes.numbers]
-    # Twice the errors, for they matter most; the second time with the health, where it is known.
+    # Twice the errors, for they matter most; the second time with the health, where it is known,
+    # else with nothing known of the old version.
     together = [name for name in known if name not in _AT_LIMIT]
-    kinds = [*([name] for name in known), *([together] if "error_rate" in known else [])]
+    kinds = [*([name] for name in known), *([together] if _ERRORS in known else [])]
     n_outages = round(share * len(episodes))
     if not (n_outages and kinds and len(good)):
         return episodes
@@ -68,14 +76,119 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
             level = _levels(name, episodes, random, n_outages)
             numbers[name] = numbers[name].copy()
             numbers[name][copies.canary_rows[rows]] = level[of_decision[rows]]
+    if together == [_ERRORS]:
+        rows = copies.canary_rows[(kind == len(kinds) - 1)[of_decision]]
+        numbers = _without_old_version(numbers, rows)
     outages = replace(
         copies,
-        ids=np.array([f"outage {i} of {id_}" for i, id_ in enumerate(copies.ids)], dtype=object),
+        ids=_named("outage", copies.ids),
         labels=np.full(n_outages, BAD, dtype=np.int8),
         rolled_back=np.zeros(n_outages, dtype=bool),
         numbers=numbers,
     )
     return concatenate([episodes, outages])
+
+
+def with_lookalikes(
+    episodes: Episodes, metrics: Sequence[str], share: float, seed: int
+) -> Episodes:
+    """Returns the episodes with releases behind them that look like outages, and are good.
+
+    Each is a good release in which, in turn, requests fail at one observation between the first and
+    the last, every second time with nothing known of the old version; or they fail in the old
+    version as much, from one of the first observations on; or neither version reports them from
+    there on. The last two take releases beside which the old version reported errors.
+
+    Args:
+        episodes: Labelled releases.
+        metrics: What the state is made from; there is nothing to make without the error rate.
+        share: Such releases for each release, 0 or more.
+        seed: Seed of which releases they are made from, and how much fails.
+    """
+    n = round(share * len(episodes))
+    if not n or _ERRORS not in metrics or _ERRORS not in episodes.numbers:
+        return episodes
+    random = np.random.default_rng([seed, 1])
+    is_good = episodes.labels == GOOD
+    of = np.repeat(np.arange(len(episodes)), episodes.canary_lengths)
+    old = episodes.column(CONTROL + _ERRORS)[episodes.canary_rows]
+    n_beside = np.bincount(of, ~np.isnan(old), len(episodes))
+    alone = np.flatnonzero(is_good & (episodes.canary_lengths > 2))
+    beside = np.flatnonzero(is_good & (n_beside > 2))
+    makers = [(alone, _spike), (beside, _fail_alike), (beside, _fall_silent)]
+    counts = [n // 3 + (i < n % 3) for i in range(3)]
+    made = [
+        make(episodes.select(random.choice(of_good, count)), _usual(episodes), random)
+        for (of_good, make), count in zip(makers, counts, strict=True)
+        if count and len(of_good)
+    ]
+    return concatenate([episodes, *made]) if made else episodes
+
+
+def _spike(copies: Episodes, usual: float, random: np.random.Generator) -> Episodes:
+    n, lengths = len(copies), copies.canary_lengths
+    at = 1 + (random.uniform(size=n) * (lengths - 2)).astype(int)
+    rows = copies.canary_steps == np.repeat(at, lengths)
+    level = _error_levels(usual, random, n)
+    spikes = _changed(copies, "spike", {_ERRORS: (rows, np.repeat(level, lengths))})
+    alone = copies.canary_rows[np.repeat(np.arange(n) % 2 == 1, lengths)]
+    return replace(spikes, numbers=_without_old_version(spikes.numbers, alone))
+
+
+def _fail_alike(copies: Episodes, usual: float, random: np.random.Generator) -> Episodes:
+    rows = _after_onset(copies, random)
+    level = np.repeat(_error_levels(usual, random, len(copies)), copies.canary_lengths)
+    both = {
+        name: (rows, np.minimum(level * random.uniform(0.5, 1.5, len(level)), 1.0))
+        for name in (_ERRORS, CONTROL + _ERRORS)
+    }
+    return _changed(copies, "shared failure", both)
+
+
+def _fall_silent(copies: Episodes, usual: float, random: np.random.Generator) -> Episodes:
+    rows = _after_onset(copies, random)
+    nothing = np.full(len(rows), np.nan)
+    both = {_ERRORS: (rows, nothing), CONTROL + _ERRORS: (rows, nothing)}
+    return _changed(copies, "shared silence", both)
+
+
+def _after_onset(copies: Episodes, random: np.random.Generator) -> np.ndarray:
+    """Returns the decisions from one of the first few observations on, bool (n_decisions,)."""
+    onset = random.integers(0, _LATEST_ONSET + 1, len(copies))
+    return copies.canary_steps >= np.repeat(onset, copies.canary_lengths)
+
+
+def _changed(
+    copies: Episodes, what: str, changes: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Episodes:
+    """Returns copies under names of their own, with columns changed where they have a value.
+
+    Args:
+        copies: The copies.
+        what: What they are, for their names.
+        changes: By column, which decisions change and to what, shapes (n_decisions,).
+    """
+    numbers = dict(copies.numbers)
+    for name, (rows, values) in changes.items():
+        column = numbers[name].copy()
+        change = rows & ~np.isnan(column[copies.canary_rows])
+        column[copies.canary_rows[change]] = values[change]
+        numbers[name] = column
+    return replace(copies, ids=_named(what, copies.ids), numbers=numbers)
+
+
+def _without_old_version(numbers: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the columns with nothing known of the old version in some rows."""
+    changed = dict(numbers)
+    for name in numbers:
+        if name.startswith(CONTROL):
+            changed[name] = numbers[name].copy()
+            changed[name][rows] = np.nan
+    return changed
+
+
+def _named(what: str, ids: np.ndarray) -> np.ndarray:
+    return np.array([f"{what} {i} of {id_}" for i, id_ in enumerate(ids)], dtype=object)
 
 
 def outage_errors(usual: float) -> float:
@@ -85,8 +198,15 @@ def outage_errors(usual: float) -> float:
 
 def _levels(name: str, episodes: Episodes, random: np.random.Generator, n: int) -> np.ndarray:
     """Draws how bad a metric is, shape (n,)."""
-    if name == "error_rate":
-        least = outage_errors(float(np.nan_to_num(np.nanmedian(episodes.column(name)))))
-        # Most of them near the least: what is worse than that follows, for it is in order.
-        return np.minimum(least * _TENFOLD ** random.uniform(size=n), 1.0)
+    if name == _ERRORS:
+        return _error_levels(_usual(episodes), random, n)
     return random.uniform(*_AT_LIMIT.get(name, _UNREADY), n)
+
+
+def _usual(episodes: Episodes) -> float:
+    return float(np.nan_to_num(np.nanmedian(episodes.column(_ERRORS))))
+
+
+def _error_levels(usual: float, random: np.random.Generator, n: int) -> np.ndarray:
+    # Most of them near the least: what is worse than that follows, for it is in order.
+    return np.minimum(outage_errors(usual) * _TENFOLD ** random.uniform(size=n), 1.0)

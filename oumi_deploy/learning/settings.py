@@ -107,6 +107,11 @@ class AlgorithmSettings:
     look on. Hardly any history has them, and nobody forgives a policy that lets one pass. They are
     in no figure, and calibration and range are of the releases alone."""
 
+    lookalike_share: float = 0.0
+    """Releases to learn from, for each of the training split, that look like outages and are good,
+    0 or more: requests fail at one observation alone, or in the old version as much, or neither
+    version reports them. Tens of releases hardly have them. They are in no figure either."""
+
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so
     that few releases are not learnt by heart; networks on `logged` experience only."""
@@ -151,6 +156,7 @@ _RANGES = (
     ("cql_weight", 0, float("inf"), True),
     ("hidden_share", 0, 1, True),
     ("outage_share", 0, float("inf"), True),
+    ("lookalike_share", 0, float("inf"), True),
     ("feature_dropout", 0, 1, True),
     ("epsilon_start", 0, 1, True),
     ("epsilon_end", 0, 1, True),

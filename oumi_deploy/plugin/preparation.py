@@ -22,7 +22,7 @@ import torch
 from oumi.core.configs import TrainingConfig, TrainingParams
 from oumi.utils.logging import logger
 
-from oumi_deploy.episodes.packed import Episodes
+from oumi_deploy.episodes.packed import Episodes, concatenate
 from oumi_deploy.episodes.rows import from_rows
 from oumi_deploy.errors import DeployError
 from oumi_deploy.evaluation.seen_groups import group_digests, names_of_groups
@@ -39,7 +39,7 @@ from oumi_deploy.learning.learners import (
     rule_of,
     transitions_of,
 )
-from oumi_deploy.learning.outages import KINDS, with_outages
+from oumi_deploy.learning.outages import KINDS, with_lookalikes, with_outages
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
@@ -141,9 +141,9 @@ def encode_training_split(
     """Encodes the training split; a new model is built for it, a loaded one keeps its scale.
 
     Returns:
-        The episodes to learn from, which are the training split and outages, and the features of
-        their every decision, shape (n_decisions, n_features); for trees with part of them hidden,
-        where the settings ask for it.
+        The episodes to learn from, which are the training split and what is made from it, and the
+        features of their every decision, shape (n_decisions, n_features); for trees with part of
+        them hidden, where the settings ask for it.
     """
     with as_config_error("data.train"):
         encoder = model.encoder or fit_encoder(settings.state, episodes, settings.directions)
@@ -159,15 +159,22 @@ def encode_training_split(
     if model.encoder is not None:
         # What it was trained on before and what it is trained on now are both no surprise to it.
         model.encoder = encoder.widened(features)
-    lessons = with_outages(episodes, encoder.metrics, settings.outage_share, seed)
-    if lessons is not episodes:
-        outages = lessons.select(np.arange(len(episodes), len(lessons)))
-        features = np.concatenate([features, encode_episodes(encoder.state, outages)])
-    elif settings.outage_share * len(episodes) >= 1:
-        logger.warning(
-            "trainer_kwargs.outage_share has no effect: the state and the training split have none "
-            f"of {', '.join(KINDS)} in common"
-        )
+    lessons = episodes
+    for name, make, kinds in (
+        ("outage_share", with_outages, KINDS),
+        ("lookalike_share", with_lookalikes, KINDS[:1]),
+    ):
+        share = getattr(settings, name)
+        both = make(episodes, encoder.metrics, share, seed)
+        if both is not episodes:
+            made = both.select(np.arange(len(episodes), len(both)))
+            lessons = concatenate([lessons, made])
+            features = np.concatenate([features, encode_episodes(encoder.state, made)])
+        elif share * len(episodes) >= 1:
+            logger.warning(
+                f"trainer_kwargs.{name} has no effect: the state and the training split have none "
+                f"of {', '.join(kinds)} in common"
+            )
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):

@@ -19,8 +19,9 @@ rewards' break-even, and something was seen that carries it. The rules, from the
 the severest; the severest that applies is the answer:
 
 1. CONTINUE.
-2. PAUSE: nothing that the state can use was reported (`telemetry_missing`), a value is worse than
-   all that training has seen (`out_of_range`), the requests are too few (`few_requests`), the
+2. PAUSE: nothing that the state can use was reported (`telemetry_missing`; in the place of a
+   ROLLBACK too, unless the old version reports what the state looks for in both), a value is worse
+   than all that training has seen (`out_of_range`), the requests are too few (`few_requests`), the
    decision would be wrong too often (`doubt`), a guardrail asks for it (`guardrail`), the risk is
    above break-even and the Q-values would rather look again (`watching`), or the bound on false
    alarms does not let a ROLLBACK through (`false_alarm_bound`).
@@ -28,8 +29,8 @@ the severest; the severest that applies is the answer:
    that pays more than a person's time (`watch_ended`), else the rollout is held for a person.
 4. At PAUSE number `pause_limit` running, or the last observation: `pause_fallback`. As CONTINUE it
    never promotes above break-even, nor what nobody saw, nor against a guardrail; it is held then.
-5. ROLLBACK: it is worth more than CONTINUE and the risk is above break-even, or the risk is at
-   least `certain_risk`, or a guardrail asks for it.
+5. ROLLBACK: it is worth more than CONTINUE and the risk is above
+   break-even, or the risk is at least `certain_risk`, or a guardrail asks for it.
 
 Risk and Q(ROLLBACK) - Q(CONTINUE) never fall when the newest value of a metric is worse, so each
 rule that applies goes on applying, and no answer becomes milder.
@@ -135,7 +136,11 @@ def prefer(policy: "DeploymentPolicy", evidence: Evidence) -> Preferences:
 
     risk, most_doubt = worth.risk, inf if rules.max_doubt is None else rules.max_doubt
     is_bound, is_doubted = risk < calibration.rollback_from, 1.0 - risk > most_doubt
-    wants_rollback, forbidden = worth.prefers | worth.is_certain, is_bound | is_doubted
+    wants_rollback = worth.prefers | worth.is_certain
+    # That neither version reports is the telemetry's or the traffic's doing, and says as little
+    # for ROLLBACK; that the new one alone is silent may be its own.
+    says_nothing = evidence.is_silent & negate(evidence.is_unmatched)
+    forbidden = is_bound | is_doubted | says_nothing
     asked = evidence.guard == Guard.ROLLBACK
     goes_on = negate((wants_rollback & negate(forbidden | unsupported)) | asked)
     gated = wants_rollback & goes_on

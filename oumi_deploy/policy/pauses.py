@@ -125,6 +125,8 @@ class Evidence:
     Attributes:
         q_values: Q-values of their states, shape (n, n_actions); of one a list, by action.
         is_silent: Whether no metric has a value that the state can use, bool of shape (n,).
+        is_unmatched: Whether the old version alone reports what the state looks for in both, bool
+            of shape (n,).
         is_outside: Whether a value is worse than all that training has seen, bool of shape (n,).
         requests: Requests since the last observation that had enough of them, this one's
             included, shape (n,), NaN where unknown.
@@ -136,6 +138,7 @@ class Evidence:
 
     q_values: Number
     is_silent: Number
+    is_unmatched: Number
     is_outside: Number
     requests: Number
     q_uncounted: Number

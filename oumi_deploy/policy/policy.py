@@ -112,6 +112,7 @@ class DeploymentPolicy:
         self,
         features: np.ndarray,
         is_silent: np.ndarray,
+        is_unmatched: np.ndarray,
         was_silent: np.ndarray,
         requests: np.ndarray,
         guard: np.ndarray | None = None,
@@ -121,7 +122,8 @@ class DeploymentPolicy:
         Args:
             features: Shape (n, n_features).
             is_silent: Whether the state can use nothing of the observation, bool of shape (n,).
-            was_silent: The same of the observation before, True where there was none.
+            is_unmatched: Whether the old version alone reports what it looks for, likewise.
+            was_silent: Whether the observation before was silent, True where there was none.
             requests: Requests that the answer rests on, see `pauses.count_requests`, shape (n,),
                 NaN where unknown.
             guard: What guardrails ask for, codes of `Guard`, shape (n,); nothing if None.
@@ -135,12 +137,13 @@ class DeploymentPolicy:
             uncounted[few] = self.q_values(self.encoder.typical(features[few]))
         guard = np.zeros(len(features), dtype=int) if guard is None else guard
         silent = is_silent & was_silent if self.version == 1 else is_silent
-        return Evidence(q_values, silent, is_outside, requests, uncounted, guard)
+        return Evidence(q_values, silent, is_unmatched, is_outside, requests, uncounted, guard)
 
     def evidence_of_one(
         self,
         features: np.ndarray,
         is_silent: bool,
+        is_unmatched: bool,
         was_silent: bool,
         requests: float,
         guard: int = 0,
@@ -152,7 +155,7 @@ class DeploymentPolicy:
         if self.version > 1 and requests < self.least_requests:
             uncounted = self.q_values(self.encoder.typical(features))[0].tolist()
         silent = is_silent and was_silent if self.version == 1 else is_silent
-        return Evidence(q_values, silent, is_outside, requests, uncounted, guard)
+        return Evidence(q_values, silent, is_unmatched, is_outside, requests, uncounted, guard)
 
     @cached_property
     def usable(self) -> Usable:

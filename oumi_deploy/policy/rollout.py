@@ -240,11 +240,12 @@ class Rollout:
         features = policy.encoder.encode(memories)
         based = [memory.base_count > 0 for memory in memories]
         is_silent = policy.usable.is_silent_one(values, control, based)
+        is_unmatched = policy.usable.is_unmatched_one(values, control)
         enough, short = policy.count_requests(before.requests_short, requests)
         few = enough < policy.least_requests
         streaks, asked = policy.guardrails.observe(before.streaks, guarded, few)
         evidence = policy.evidence_of_one(
-            features, is_silent, before.was_silent, enough, severest(asked)
+            features, is_silent, is_unmatched, before.was_silent, enough, severest(asked)
         )
         share = memories[0].planned_share
         weighed = weigh(policy, features, evidence, share, before.pauses_running)

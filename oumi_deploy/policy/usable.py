@@ -46,12 +46,14 @@ class Usable:
         alone: Whether a value is used by itself, of each of them.
         to_baseline: Whether it is used as a difference to the baseline.
         to_control: Whether it is used as a difference to the old version.
+        unmatched: Whether it is used that the old version alone reports it.
     """
 
     columns: tuple[int, ...]
     alone: tuple[bool, ...]
     to_baseline: tuple[bool, ...]
     to_control: tuple[bool, ...]
+    unmatched: tuple[bool, ...]
 
     @classmethod
     def of(cls, state: Sequence[Feature], *, alone: bool = False) -> "Usable":
@@ -60,13 +62,15 @@ class Usable:
         telling = telling_metrics(metrics)
         columns = [i for i, metric in enumerate(metrics) if metric in telling]
         no_values = {*SHARES, *BEFORE}
-        kinds = [{f.kind for f in state if f.metric == metrics[i]} - no_values for i in columns]
+        all_kinds = [{f.kind for f in state if f.metric == metrics[i]} for i in columns]
+        kinds = [of_metric - no_values for of_metric in all_kinds]
         differences = {*TO_BASELINE, *TO_CONTROL}
         return cls(
             tuple(columns),
             tuple(alone or bool(k - differences) for k in kinds),
             tuple(not k.isdisjoint(TO_BASELINE) for k in kinds),
             tuple(not k.isdisjoint(TO_CONTROL) for k in kinds),
+            tuple("unmatched" in k for k in all_kinds),
         )
 
     def is_silent(
@@ -98,3 +102,24 @@ class Usable:
             ):
                 return False
         return True
+
+    def is_unmatched(self, values: np.ndarray, control: np.ndarray) -> np.ndarray:
+        """Returns where the old version alone reports what the state looks for in both.
+
+        Args:
+            values: The state's metrics, shape (n, m), NaN where missing.
+            control: The old version's, likewise.
+
+        Returns:
+            Bool of shape (n,).
+        """
+        at = list(self.columns)
+        alone = np.isnan(values[:, at]) & ~np.isnan(control[:, at])
+        return np.any(alone & np.array(self.unmatched), axis=1)
+
+    def is_unmatched_one(self, values: Sequence[float], control: Sequence[float]) -> bool:
+        """Returns the same of one observation, from its metrics' numbers."""
+        return any(
+            used and values[at] != values[at] and control[at] == control[at]
+            for at, used in zip(self.columns, self.unmatched, strict=True)
+        )

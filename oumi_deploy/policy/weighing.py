@@ -168,9 +168,12 @@ class Past:
         )
         features = encode_memory(policy.encoder.state, policy.encoder.metrics, memory)
         is_silent = policy.usable.is_silent(reading.values, reading.control, memory.base_count > 0)
+        is_unmatched = policy.usable.is_unmatched(reading.values, reading.control)
         requests, _ = policy.count_requests(self.requests_short, reading.requests)
         few = requests < policy.least_requests
         _, asked = policy.guardrails.observe(self.streaks, reading.columns(policy), few)
         guard = severest(asked) if asked else None
-        evidence = policy.evidence(features, is_silent, self.was_silent, requests, guard)
+        evidence = policy.evidence(
+            features, is_silent, is_unmatched, self.was_silent, requests, guard
+        )
         return weigh(policy, features, evidence, memory.planned_share[:, 0], self.pauses_running)

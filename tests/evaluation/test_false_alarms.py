@@ -40,6 +40,7 @@ def evidence_of(belief: list[float], **said) -> Evidence:
     plain = {
         "q_values": q_values,
         "is_silent": np.zeros(n, dtype=bool),
+        "is_unmatched": np.zeros(n, dtype=bool),
         "is_outside": np.zeros(n, dtype=bool),
         "requests": np.full(n, np.nan),
         "q_uncounted": said.get("q_values", q_values),
@@ -183,6 +184,7 @@ def test_the_bound_counts_every_rollback_that_would_come(
     evidence = Evidence(
         q_values,
         is_silent=random.random(n) < 0.2,
+        is_unmatched=random.random(n) < 0.5,
         is_outside=random.random(n) < 0.2,
         requests=random.choice([np.nan, 5.0, 50.0], n),
         q_uncounted=uncounted.T,

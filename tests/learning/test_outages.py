@@ -14,12 +14,14 @@
 
 """Outages that are made from good releases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.episodes.schema import BAD, GOOD
-from oumi_deploy.learning.outages import with_outages
+from oumi_deploy.learning.outages import with_lookalikes, with_outages
 
 METRICS = ["error_rate", "memory_usage", "cpu_usage", "health_score"]
 
@@ -79,8 +81,84 @@ def test_only_what_is_in_the_state_fails(episodes):
     assert np.nanmax(copies.numbers["error_rate"]) < 0.5
 
 
+@pytest.mark.parametrize("make", [with_outages, with_lookalikes])
 @pytest.mark.parametrize(
     ("metrics", "share"), [(["latency"], 0.5), (METRICS, 0.0), (METRICS, 1e-4)]
 )
-def test_without_anything_to_fail_there_are_none(episodes, metrics, share):
-    assert with_outages(episodes, metrics, share, 0) is episodes
+def test_without_anything_to_fail_there_are_none(episodes, make, metrics, share):
+    assert make(episodes, metrics, share, 0) is episodes
+
+
+def lookalikes(episodes, share=0.3, seed=1):
+    """What is made, each with the good release that it is made from, by what it is."""
+    both = with_lookalikes(episodes, METRICS, share, seed)
+    good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
+    made = {"spike": [], "shared failure": [], "shared silence": []}
+    for at in range(len(episodes), len(both)):
+        one = both.select(np.array([at]))
+        name, original = one.ids[0].rsplit(" of ", 1)
+        made[name.rsplit(" ", 1)[0]].append((one, episodes.select(np.array([good[original]]))))
+    return made
+
+
+def test_lookalikes_are_good_and_as_many_of_each_kind(episodes):
+    both = with_lookalikes(episodes, METRICS, 0.3, 1)
+    assert both.select(np.arange(400)).fingerprint() == episodes.fingerprint()
+    assert (both.labels[400:] == GOOD).all()
+    assert {kind: len(of) for kind, of in lookalikes(episodes).items()} == {
+        "spike": 40,
+        "shared failure": 40,
+        "shared silence": 40,
+    }
+    again = with_lookalikes(episodes, METRICS, 0.3, 1)
+    assert again.fingerprint() == both.fingerprint()
+    assert with_lookalikes(episodes, METRICS, 0.3, 2).fingerprint() != both.fingerprint()
+
+
+def test_a_spike_is_one_observation_between_the_first_and_the_last(episodes):
+    usual = np.nanmedian(episodes.column("error_rate"))
+    n_spikes = 0
+    for one, original in lookalikes(episodes)["spike"]:
+        for name, values in one.numbers.items():
+            moved = np.flatnonzero(
+                ~((values == original.numbers[name]) | np.isnan(original.numbers[name]))
+            )
+            assert len(moved) <= (name == "error_rate")
+            for row in moved:
+                n_spikes += 1
+                assert one.baseline_lengths[0] < row < len(values) - 1
+                assert max(10 * usual, 0.05) <= values[row] <= max(100 * usual, 0.5)
+    assert n_spikes > 30  # not where the observation had no value
+
+
+def test_what_both_versions_have_is_in_both_from_one_look_on(episodes):
+    made = lookalikes(episodes)
+    for one, original in made["shared failure"] + made["shared silence"]:
+        changed = set()
+        for name, values in one.numbers.items():
+            old = original.numbers[name]
+            moved = ~((values == old) | (np.isnan(values) & np.isnan(old)))
+            if not moved.any():
+                continue
+            changed.add(name)
+            first = np.flatnonzero(moved)[0]
+            assert one.baseline_lengths[0] <= first
+            known = ~np.isnan(old[first:])
+            assert moved[first:][known].all()
+            # Missing values stay missing, and what fell silent stays silent.
+            new = values[first:][known]
+            assert np.isnan(new).all() if "silence" in one.ids[0] else (new > 0.02).all()
+        assert changed == {"error_rate", "control_error_rate"}
+
+
+def test_without_the_old_versions_errors_only_spikes_are_made(episodes):
+    alone = replace(
+        episodes,
+        numbers={k: v for k, v in episodes.numbers.items() if k != "control_error_rate"},
+    )
+    made = lookalikes(alone)
+    assert {kind: len(of) for kind, of in made.items()} == {
+        "spike": 40,
+        "shared failure": 0,
+        "shared silence": 0,
+    }

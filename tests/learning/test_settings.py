@@ -163,6 +163,7 @@ def test_every_setting_can_be_set_somewhere():
         "cql_weight": 0.5,
         "hidden_share": 0.25,
         "outage_share": 0.1,
+        "lookalike_share": 0.2,
         "feature_dropout": 0.1,
         "huber_delta": 2,
     }

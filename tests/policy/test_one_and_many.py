@@ -58,6 +58,7 @@ def observations(draw) -> dict[str, Any]:
     return {
         "q_values": draw(q_values),
         "is_silent": draw(st.booleans()),
+        "is_unmatched": draw(st.booleans()),
         "is_outside": draw(st.booleans()),
         "requests": draw(st.just(NAN) | st.floats(0, 100)),
         "q_uncounted": draw(q_values),

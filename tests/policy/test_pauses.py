@@ -121,10 +121,38 @@ def test_one_missing_metric_is_for_the_marks(make_table, calibrate_as_is):
     assert answers(policy, *[{"error_rate": None, "memory_usage": 0.4}] * 3) == ["CONTINUE"] * 3
 
 
-def test_silence_and_strange_values_hold_back_continue_alone(make_table, calibrate_as_is):
+def test_silence_is_no_ground_for_either_action(make_table, calibrate_as_is):
     # Believes in "bad" wherever the value is missing, and from 0.1 on.
+    policy = calibrate_as_is(make_table([0.05, 0.9, 0.95], [0.1]), pause_limit=3)
+    assert answers(policy, SILENT, SILENT, SILENT) == ["PAUSE"] * 3
+    third = policy.decide([SILENT] * 3)
+    assert third.risk > 0.9
+    assert third.reasons == ("telemetry_missing", "paused_too_long", "held_for_a_person")
+    # Nor does a watch that ends before that roll back what nobody saw.
+    watching = calibrate_as_is(make_table([0.05, 0.9, 0.6], [0.1]), watch_limit=2)
+    assert answers(watching, SILENT, SILENT, SILENT) == ["PAUSE"] * 3
+    assert "held_for_a_person" in watching.decide([SILENT, SILENT]).reasons
+    # What was seen before it stands, and what is seen after it decides.
+    assert answers(policy, {"error_rate": 0.2}, SILENT, {"error_rate": 0.2}) == [
+        "ROLLBACK",
+        "PAUSE",
+        "ROLLBACK",
+    ]
+
+
+def test_that_the_new_version_alone_is_silent_may_roll_it_back(make_table, calibrate_as_is):
+    both = {**SILENT, "control_error_rate": 0.0}
+    # The share of looks in which the old version alone reports: from one half on it is bad.
+    policy = calibrate_as_is(make_table([0.05, 0.9, 0.05], [0.5], ["error_rate.unmatched"]))
+    assert answers(policy, both) == ["ROLLBACK"]
+    # Then neither reports: two of three looks are as they were, and this one tells nothing.
+    assert answers(policy, both, both, SILENT) == ["ROLLBACK", "ROLLBACK", "PAUSE"]
+    unread = calibrate_as_is(make_table([0.05, 0.9, 0.95], [0.5], ["error_rate"]))
+    assert answers(unread, both) == ["PAUSE"]
+
+
+def test_strange_values_hold_back_continue_alone(make_table, calibrate_as_is):
     policy = calibrate_as_is(make_table([0.05, 0.9, 0.9], [0.1]))
-    assert answers(policy, SILENT) == ["ROLLBACK"]
     # Worse than all that training has seen counts as at least the worst.
     assert answers(policy, {"error_rate": 0.6}) == ["ROLLBACK"]
     timid = calibrate_as_is(make_table([0.05, 0.05, 0.05], [0.1]))

@@ -219,7 +219,7 @@ def _moving_with(state: tuple[Feature, ...], number: int, picked: list[int]) -> 
 def _ask(policy: DeploymentPolicy, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the answers to states, codes of ANSWERS, and ROLLBACK's lead in Q, both (n,)."""
     reported, requests = np.zeros(len(states), dtype=bool), np.full(len(states), np.nan)
-    evidence = policy.evidence(states, reported, reported, requests)
+    evidence = policy.evidence(states, reported, reported, reported, requests)
     preferred = prefer(policy, evidence)
     q_continue, q_rollback = evidence.by_action
     codes = np.where(preferred.wants_pause, PAUSED, preferred.action)
