@@ -26,14 +26,28 @@ _DESCRIPTION = """\
 Judge a policy on labelled episodes. Decisions are taken at canary observations, an episode is
 rolled back at the first ROLLBACK, and "bad" is the positive class. A release that ends held, for a
 person to decide, is paid `rewards.held` and counts as no decision. The 95 % intervals come from
-resampling groups of releases.
+resampling groups of releases. The table shows ten figures, --json all of them.
 
   oumi-deploy evaluate --policy deployment_policy_model.json --episodes releases.parquet
   oumi-deploy evaluate --policy P --episodes F --json | jq .metrics.f1
 """
 
-_NAME = 34
+_NAME = 40
 """Width of the names of figures."""
+
+_ROWS = {
+    "precision": ("precision", "%"),
+    "recall": ("recall", "%"),
+    "f1": ("F1", ""),
+    "false_rollback_rate": ("good releases rolled back", "%"),
+    "mean_reward_with_delay": ("mean reward, delay paid", ""),
+    "mean_reward_with_delay_of_decided": ("  of decided releases", ""),
+    "mean_reward_with_delay_withheld": ("  without what came after a watch began", ""),
+    "share_held": ("held for a person", "%"),
+    "share_watched_while_traffic_rose": ("watched while the traffic rose", "%"),
+    "median_delay_minutes": ("minutes until rollback, median", ""),
+}
+"""What the table shows of the figures: the name and the unit."""
 
 
 def add_commands(commands: Any) -> None:
@@ -93,15 +107,20 @@ def describe(judged: Mapping[str, Any]) -> str:
         f"{len(judged['episodes'])} {things} scored, of {judged['n_episodes']} episodes in "
         f"{judged['n_groups']} groups ({judged['n_good']} good, {judged['n_bad']} bad); "
         f"not scored: {judged['n_unlabelled']} unlabelled, {judged['n_censored']} censored{held}",
-        f"{'':{_NAME}}{'value':>10}{'95 % interval':>22}",
+        f"{'':{_NAME}}{'value':>10}{'95 % interval':>20}",
     ]
-    return "\n".join([*lines, *(_line(name, m) for name, m in judged["metrics"].items())])
+    return "\n".join(
+        [*lines, *(_line(judged["metrics"][name], *row) for name, row in _ROWS.items())]
+    )
 
 
-def _line(name: str, metric: Mapping[str, Any]) -> str:
-    if metric["value"] is None:
-        return f"{name:{_NAME}}{'-':>10}  ({metric['note']})"
+def _line(metric: Mapping[str, Any], name: str, unit: str) -> str:
+    def told(value: float) -> str:
+        # A share in percent, a score out of one with three places, all else with one.
+        return f"{value:.1%}" if unit == "%" else f"{value:.{3 if name == 'F1' else 1}f}"
+
+    value = "-" if metric["value"] is None else told(metric["value"])
     if metric["low"] is None:
-        return f"{name:{_NAME}}{metric['value']:>10.3f}  ({metric['note']})"
-    interval = f"{metric['low']:.3f} to {metric['high']:.3f}"
-    return f"{name:{_NAME}}{metric['value']:>10.3f}{interval:>22}"
+        return f"{name:{_NAME}}{value:>10}  ({metric['note']})"
+    interval = f"{told(metric['low'])} to {told(metric['high'])}"
+    return f"{name:{_NAME}}{value:>10}{interval:>20}"

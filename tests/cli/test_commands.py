@@ -394,11 +394,10 @@ def test_evaluate_gives_every_metric_with_its_interval(capsys, releases, policy_
     assert judged["metrics"]["mean_reward"]["value"] == pytest.approx(reward)
     assert len(table.read_text().splitlines()) == 41
     assert "exists already" in refused(capsys, *judge, "--json", "--table", table)
-    # For a person: one line a metric; each observation a decision when asked for.
+    # Each observation a decision when asked for.
     assert main([*judge, "--per-observation"]) == 0
     words = capsys.readouterr().out
     assert f"{generate_sample(40, 1).canary_lengths.sum()} observations scored" in words
-    assert all(f"\n{name} " in words for name in METRICS)
     # The intervals follow from the seed.
     capsys.readouterr()
     for seed in ("0", "0", "1"):
@@ -406,6 +405,30 @@ def test_evaluate_gives_every_metric_with_its_interval(capsys, releases, policy_
     one, two, three = (json.loads(x) for x in capsys.readouterr().out.splitlines())
     assert one == two == judged
     assert one["metrics"] != three["metrics"]
+
+
+def test_evaluate_shows_a_person_ten_figures_in_their_units(capsys, policy_file, tmp_path):
+    # Two of three bad releases are rolled back, at their second minute and at once; so is one of
+    # two good ones. Delayed by a minute of half the traffic, the first costs 1.
+    rows = ["episode_id,step,canary_share,error_rate,label"]
+    errors = {"bad": ["0.01,0.5", "0.5", "0.01"], "good": ["0.5", "0.01"]}
+    for label, releases in errors.items():
+        for number, rates in enumerate(releases):
+            for step, rate in enumerate(rates.split(",")):
+                rows.append(f"{label}{number},{step},0.5,{rate},{label}")
+    (tmp_path / "five.csv").write_text("\n".join(rows))
+    judge = ["evaluate", "--policy", str(policy_file), "--episodes", str(tmp_path / "five.csv")]
+    assert main(judge) == 0
+    table = capsys.readouterr().out.splitlines()[2:]
+    # (99 + 100 - 200 - 50 + 50) / 5
+    assert [line[:50].split("  ")[0].strip() or line[:40].strip() for line in table] == [
+        *("precision", "recall", "F1", "good releases rolled back", "mean reward, delay paid"),
+        *("of decided releases", "without what came after a watch began", "held for a person"),
+        *("watched while the traffic rose", "minutes until rollback, median"),
+    ]
+    values = [line[40:50].strip() for line in table]
+    assert values[:5] == ["66.7%", "66.7%", "0.667", "50.0%", "-0.2"]
+    assert values[7] == "0.0%"
 
 
 def test_evaluate_refuses_what_it_cannot_judge(capsys, policy_file, releases, tmp_path):
