@@ -131,7 +131,24 @@ def compare(
         }
         for name, earned in scores.items()
     ]
+    beaten = _beaten_bound(rows)
+    if beaten is not None:
+        rows = [row for row in rows if row["name"] != BEST_ACHIEVABLE]
+        notes.append(beaten)
     return {"rows": rows, "notes": notes, "held_reward": rewards.held}
+
+
+def _beaten_bound(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Says why what was fitted as the best achievable value bounds nothing, None where it does."""
+    earned = {row["name"]: row["metrics"]["mean_reward_with_delay"]["value"] for row in rows}
+    bound = earned.pop(BEST_ACHIEVABLE, None)
+    best = max((row["name"] for row in rows if row["online"]), key=earned.__getitem__, default=None)
+    if bound is None or best is None or earned[best] <= bound:
+        return None
+    return (
+        f"the best achievable value is left out: fitted to these releases it earns {bound:.1f}, "
+        f"and {best} earns {earned[best]:.1f}"
+    )
 
 
 def as_text(table: Mapping[str, Any]) -> str:

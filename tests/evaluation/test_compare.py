@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from oumi_deploy.episodes.sample import generate_sample
+from oumi_deploy.episodes.schema import BAD
 from oumi_deploy.evaluation.baselines.catalogue import BEST_ACHIEVABLE, HINDSIGHT, ONLINE
 from oumi_deploy.evaluation.baselines.fitting import Context
 from oumi_deploy.evaluation.compare import as_rows, as_text, compare, held_out_baselines
@@ -169,3 +170,13 @@ def test_on_enough_releases_the_best_achievable_value_is_there_and_best():
     values = [row["metrics"]["mean_reward_with_delay"]["value"] for row in table["rows"]]
     assert values[1] > values[0]
     assert table["notes"] == []
+
+
+def test_a_bound_that_is_beaten_is_none():
+    releases = generate_sample(320, seed=6)
+    of = np.repeat(releases.labels == BAD, releases.canary_lengths)
+    table = compare(releases, {}, {"oracle": of.astype(int)}, REWARDS, STATE)
+    assert [row["name"] for row in table["rows"]] == ["oracle"]
+    (note,) = table["notes"]
+    n_bad = (releases.labels == BAD).sum()
+    assert f"oracle earns {(100 * n_bad + 50 * (320 - n_bad)) / 320:.1f}" in note

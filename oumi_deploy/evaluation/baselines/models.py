@@ -40,10 +40,10 @@ from oumi_deploy.evaluation.baselines.fitting import Context, Rule, best_setting
 from oumi_deploy.policy.pauses import running_length
 from oumi_deploy.problem.encoder import StateEncoder, encode_episodes, fit_encoder
 
-MOST_EPISODES = 1500
+MOST_EPISODES = 15_000
 """Training releases that a model is fitted on, drawn at random if there are more."""
 
-MOST_INNER_EPISODES = 500
+MOST_INNER_EPISODES = 3_000
 """Of those, releases that threshold and patience are picked on."""
 
 INNER_FOLDS = 3
@@ -66,7 +66,7 @@ def gradient_boosting(seed: int) -> HistGradientBoostingClassifier:
     """Makes gradient-boosted trees."""
     return HistGradientBoostingClassifier(
         learning_rate=0.08,
-        max_iter=60,
+        max_iter=200,
         max_leaf_nodes=15,
         max_bins=63,
         l2_regularization=1.0,
