@@ -20,7 +20,7 @@ What only looks like an outage is as rare where there are few releases, and is m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,55 +35,96 @@ _AT_LIMIT = {"memory_usage": (0.97, 1.1), "cpu_usage": (0.98, 2.0)}
 
 _ERRORS = "error_rate"
 
+_HIGHEST = 20.0
+"""Times the least errors of an outage that a spike has at most: with few requests, all fail."""
+
 _LATEST_ONSET = 3
 """Observations before what both versions have begins, at most."""
 
 KINDS = (_ERRORS, "health_score", *_AT_LIMIT)
 
+BESIDE, FAILS, GONE, NEVER = "beside", "fails", "gone", "never"
+"""What of the old version is there: it is as it was, or fails as well but less; or there is nothing
+of it from the outage on, or at no time."""
+
+_FEWER = 0.5
+"""Share of the errors that the old version has at most where it fails less."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One way to fail.
+
+    Attributes:
+        fails: The metrics that do.
+        is_late: Whether it begins at any observation rather than at the first.
+        old_version: BESIDE, FAILS, GONE or NEVER.
+    """
+
+    fails: tuple[str, ...]
+    is_late: bool = False
+    old_version: str = BESIDE
+
 
 def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
     """Returns the episodes with outages behind them, which are bad.
 
-    Each is a good release in which something is plainly wrong from its first canary observation on:
-    requests fail, pods are not ready, both, or memory or CPU is at its limit. All else, and the old
-    version, is as that release had it; but where health is not known, requests fail a second time
-    with nothing known of the old version. What begins later follows, for it is in order.
+    Each is a good release in which something is plainly wrong, from its first canary observation
+    on: requests fail, pods are not ready, both, or memory or CPU is at its limit. All else, and the
+    old version, is as that release had it. Where health is not known, errors have to say more by
+    themselves: they also begin later, with the old version beside them or gone from then on, come
+    with nothing ever known of it, and beside half as many errors of its own.
 
     Args:
         episodes: Labelled releases.
         metrics: What the state is made from; no other metric fails.
         share: Outages for each release, 0 or more.
-        seed: Seed of which releases fail, and how much.
+        seed: Seed of which releases fail, when, and how much.
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
     known = [name for name in KINDS if name in metrics and name in episodes.numbers]
-    # Twice the errors, for they matter most; the second time with the health, where it is known,
-    # else with nothing known of the old version.
-    together = [name for name in known if name not in _AT_LIMIT]
-    kinds = [*([name] for name in known), *([together] if _ERRORS in known else [])]
-    n_outages = round(share * len(episodes))
-    if not (n_outages and kinds and len(good)):
+    kinds = [_Kind((name,)) for name in known]
+    if "health_score" in known and _ERRORS in known:
+        kinds.append(_Kind((_ERRORS, "health_score")))
+    elif _ERRORS in known:
+        kinds += [_Kind((_ERRORS,), old_version=at) for at in (NEVER, FAILS)]
+        kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE, FAILS)]
+    n = round(share * len(episodes))
+    if not (n and kinds and len(good)):
         return episodes
     random = np.random.default_rng(seed)
-    copies = episodes.select(random.choice(good, n_outages))
-    kind = np.arange(n_outages) % len(kinds)
-    of_decision = np.repeat(np.arange(n_outages), copies.canary_lengths)
-    numbers = dict(copies.numbers)
-    for name in KINDS:
-        fails = np.array([name in one for one in kinds])[kind]
-        rows = fails[of_decision]
-        if rows.any():
-            level = _levels(name, episodes, random, n_outages)
-            numbers[name] = numbers[name].copy()
-            numbers[name][copies.canary_rows[rows]] = level[of_decision[rows]]
-    if together == [_ERRORS]:
-        rows = copies.canary_rows[(kind == len(kinds) - 1)[of_decision]]
-        numbers = _without_old_version(numbers, rows)
+    copies = episodes.select(random.choice(good, n))
+    of = np.repeat(np.arange(n), copies.canary_lengths)
+    kind = np.arange(n) % len(kinds)
+    levels = {
+        name: _levels(name, episodes, random, n)
+        for name in KINDS
+        if any(name in kinds[i].fails for i in np.unique(kind))
+    }
+    onset = np.zeros(n, dtype=int)
+    if any(one.is_late for one in kinds):
+        late = np.array([one.is_late for one in kinds])[kind]
+        onset = np.where(late, (random.uniform(size=n) * copies.canary_lengths).astype(int), 0)
+    has_begun = copies.canary_steps >= onset[of]
+    numbers = {name: column.copy() for name, column in copies.numbers.items()}
+    for i, one in enumerate(kinds):
+        mine = kind[of] == i
+        for name in one.fails:
+            failing = mine & has_begun
+            numbers[name][copies.canary_rows[failing]] = levels[name][of[failing]]
+        if one.old_version == FAILS and CONTROL + _ERRORS in numbers:
+            rows = copies.canary_rows[mine]
+            known = ~np.isnan(numbers[CONTROL + _ERRORS][rows])
+            fewer = levels[_ERRORS] * random.uniform(0.0, _FEWER, n)
+            numbers[CONTROL + _ERRORS][rows[known]] = fewer[of[mine]][known]
+        elif one.old_version != BESIDE:
+            away = mine & (has_begun | (one.old_version == NEVER))
+            numbers = _without_old_version(numbers, copies.canary_rows[away])
     outages = replace(
         copies,
         ids=_named("outage", copies.ids),
-        labels=np.full(n_outages, BAD, dtype=np.int8),
-        rolled_back=np.zeros(n_outages, dtype=bool),
+        labels=np.full(n, BAD, dtype=np.int8),
+        rolled_back=np.zeros(n, dtype=bool),
         numbers=numbers,
     )
     return concatenate([episodes, outages])
@@ -94,10 +135,10 @@ def with_lookalikes(
 ) -> Episodes:
     """Returns the episodes with releases behind them that look like outages, and are good.
 
-    Each is a good release in which, in turn, requests fail at one observation between the first and
-    the last, every second time with nothing known of the old version; or they fail in the old
-    version as much, from one of the first observations on; or neither version reports them from
-    there on. The last two take releases beside which the old version reported errors.
+    Each is a good release. In half of them requests fail at one observation between the first and
+    the last, every second time with nothing known of the old version; in a quarter they fail in the
+    old version as much, from one of the first observations on; in a quarter neither version reports
+    them from there on. The last two take releases beside which the old version reported errors.
 
     Args:
         episodes: Labelled releases.
@@ -115,13 +156,13 @@ def with_lookalikes(
     n_beside = np.bincount(of, ~np.isnan(old), len(episodes))
     alone = np.flatnonzero(is_good & (episodes.canary_lengths > 2))
     beside = np.flatnonzero(is_good & (n_beside > 2))
-    makers = [(alone, _spike), (beside, _fail_alike), (beside, _fall_silent)]
-    counts = [n // 3 + (i < n % 3) for i in range(3)]
-    made = [
-        make(episodes.select(random.choice(of_good, count)), _usual(episodes), random)
-        for (of_good, make), count in zip(makers, counts, strict=True)
-        if count and len(of_good)
-    ]
+    counts = {_spike: n - 2 * (n // 4), _fail_alike: n // 4, _fall_silent: n // 4}
+    made = []
+    for make, count in counts.items():
+        of_good = alone if make is _spike else beside
+        if count and len(of_good):
+            copies = episodes.select(random.choice(of_good, count))
+            made.append(make(copies, _usual(episodes), random))
     return concatenate([episodes, *made]) if made else episodes
 
 
@@ -129,7 +170,7 @@ def _spike(copies: Episodes, usual: float, random: np.random.Generator) -> Episo
     n, lengths = len(copies), copies.canary_lengths
     at = 1 + (random.uniform(size=n) * (lengths - 2)).astype(int)
     rows = copies.canary_steps == np.repeat(at, lengths)
-    level = _error_levels(usual, random, n)
+    level = np.minimum(outage_errors(usual) * _HIGHEST ** random.uniform(size=n), 1.0)
     spikes = _changed(copies, "spike", {_ERRORS: (rows, np.repeat(level, lengths))})
     alone = copies.canary_rows[np.repeat(np.arange(n) % 2 == 1, lengths)]
     return replace(spikes, numbers=_without_old_version(spikes.numbers, alone))

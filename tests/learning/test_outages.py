@@ -71,6 +71,38 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
     assert seen == {*((m,) for m in METRICS), ("error_rate", "health_score")}
 
 
+def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_version(episodes):
+    both = with_outages(episodes, ["error_rate"], 0.6, 3)
+    good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
+    seen = [set() for _ in range(6)]
+    for at in range(400, 640):
+        outage = both.select(np.array([at]))
+        original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
+        errors, begin = outage.numbers["error_rate"], outage.baseline_lengths[0]
+        moved = (errors != original.numbers["error_rate"]) & ~np.isnan(errors)
+        onset = np.flatnonzero(moved)[0]
+        # From there on it fails to the end, and nothing else changes but the old version.
+        assert len(set(errors[onset:])) == 1
+        assert onset >= begin
+        old, had = outage.numbers["control_error_rate"], original.numbers["control_error_rate"]
+        changed = np.flatnonzero(~((old == had) | (np.isnan(old) & np.isnan(had))))
+        kind = "beside"
+        if len(changed) and np.isnan(old[changed]).all():
+            kind = "gone" if changed[0] >= onset > begin else "never"
+            assert np.isnan(old[onset:]).all()
+        elif len(changed):
+            kind = "fails"
+            assert (old[changed] <= errors[onset] / 2).all()
+            assert changed[0] >= begin
+        seen[(at - 400) % 6].add((kind, bool(onset > begin)))
+    # Here and there the release had no old version beside it, or fails from the first look on.
+    wanted = [("beside", False), ("never", False), ("fails", False)]
+    wanted += [("beside", True), ("gone", True), ("fails", True)]
+    for number, (kind, late) in enumerate(wanted):
+        assert (kind, late) in seen[number]
+        assert seen[number] <= {(k, x) for k in ("beside", kind, "never") for x in (False, late)}
+
+
 def test_only_what_is_in_the_state_fails(episodes):
     both = with_outages(episodes, ["cpu_usage", "latency"], 0.1, 0)
     for name in episodes.numbers:
@@ -101,14 +133,14 @@ def lookalikes(episodes, share=0.3, seed=1):
     return made
 
 
-def test_lookalikes_are_good_and_as_many_of_each_kind(episodes):
+def test_lookalikes_are_good_and_half_of_them_spikes(episodes):
     both = with_lookalikes(episodes, METRICS, 0.3, 1)
     assert both.select(np.arange(400)).fingerprint() == episodes.fingerprint()
     assert (both.labels[400:] == GOOD).all()
     assert {kind: len(of) for kind, of in lookalikes(episodes).items()} == {
-        "spike": 40,
-        "shared failure": 40,
-        "shared silence": 40,
+        "spike": 60,
+        "shared failure": 30,
+        "shared silence": 30,
     }
     again = with_lookalikes(episodes, METRICS, 0.3, 1)
     assert again.fingerprint() == both.fingerprint()
@@ -117,9 +149,15 @@ def test_lookalikes_are_good_and_as_many_of_each_kind(episodes):
 
 def test_a_spike_is_one_observation_between_the_first_and_the_last(episodes):
     usual = np.nanmedian(episodes.column("error_rate"))
-    n_spikes = 0
+    n_spikes, n_alone = 0, 0
     for one, original in lookalikes(episodes)["spike"]:
+        old = [name for name in one.numbers if name.startswith("control_")]
+        canary = slice(one.baseline_lengths[0], None)
+        alone = all(np.isnan(one.numbers[name][canary]).all() for name in old)
+        n_alone += alone
         for name, values in one.numbers.items():
+            if alone and name in old:
+                continue
             moved = np.flatnonzero(
                 ~((values == original.numbers[name]) | np.isnan(original.numbers[name]))
             )
@@ -127,8 +165,9 @@ def test_a_spike_is_one_observation_between_the_first_and_the_last(episodes):
             for row in moved:
                 n_spikes += 1
                 assert one.baseline_lengths[0] < row < len(values) - 1
-                assert max(10 * usual, 0.05) <= values[row] <= max(100 * usual, 0.5)
-    assert n_spikes > 30  # not where the observation had no value
+                assert max(10 * usual, 0.05) <= values[row] <= 1
+    assert n_spikes > 50  # not where the observation had no value
+    assert 30 <= n_alone < 45  # every second one, and where nothing was known before
 
 
 def test_what_both_versions_have_is_in_both_from_one_look_on(episodes):
@@ -158,7 +197,7 @@ def test_without_the_old_versions_errors_only_spikes_are_made(episodes):
     )
     made = lookalikes(alone)
     assert {kind: len(of) for kind, of in made.items()} == {
-        "spike": 40,
+        "spike": 60,
         "shared failure": 0,
         "shared silence": 0,
     }
