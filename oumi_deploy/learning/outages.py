@@ -107,8 +107,8 @@ def with_outages(episodes: Episodes, metrics: Sequence[str], share: float, seed:
         onset = np.where(late, (random.uniform(size=n) * copies.canary_lengths).astype(int), 0)
     has_begun = copies.canary_steps >= onset[of]
     numbers = {name: column.copy() for name, column in copies.numbers.items()}
-    for i, one in enumerate(kinds):
-        mine = kind[of] == i
+    for i in np.unique(kind):
+        one, mine = kinds[i], kind[of] == i
         for name in one.fails:
             failing = mine & has_begun
             numbers[name][copies.canary_rows[failing]] = levels[name][of[failing]]

@@ -103,6 +103,14 @@ def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_ve
         assert seen[number] <= {(k, x) for k in ("beside", kind, "never") for x in (False, late)}
 
 
+def test_fewer_outages_than_ways_to_fail_are_the_first_of_them(episodes):
+    both = with_outages(episodes, METRICS, 0.005, 3)
+    assert len(both) == 402
+    one, two = (both.select(np.array([at])) for at in (400, 401))
+    assert one.numbers["error_rate"][-1] >= 0.05
+    assert two.numbers["health_score"][-1] <= 0.4
+
+
 def test_only_what_is_in_the_state_fails(episodes):
     both = with_outages(episodes, ["cpu_usage", "latency"], 0.1, 0)
     for name in episodes.numbers:
