@@ -29,7 +29,9 @@ Every figure has its 95 % interval from resampling groups.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -73,7 +75,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    result = measure(read_episodes(args.episodes), args)
+    with redirect_stdout(sys.stderr):  # Oumi logs to where a script reads the answer
+        result = measure(read_episodes(args.episodes), args)
     if args.json:
         print(json.dumps(result))
         return
