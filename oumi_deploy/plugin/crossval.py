@@ -237,7 +237,7 @@ def held_out_answers(
     from oumi_deploy.plugin.runs import train_policy
     from oumi_deploy.policy.answers import Answers
 
-    parts, rows = [], []
+    parts = []
     for fold in tqdm(np.unique(folds), desc="Folds", unit="fold"):
         train = episodes.select(folds != fold)
         policy, _ = train_policy(config, train, changes=changes)
@@ -246,8 +246,13 @@ def held_out_answers(
             calibration = cross_fitted(config, train, within, seed, changes)
             policy = replace(policy, calibration=calibration)
         parts.append(policy_answers(policy, episodes.select(folds == fold)))
-        rows.append(np.flatnonzero(np.repeat(folds == fold, episodes.canary_lengths)))
-    back = np.argsort(np.concatenate(rows))
+    back = order_of_file(episodes, folds)
     return Answers(
         *(np.concatenate([getattr(part, f.name) for part in parts])[back] for f in fields(Answers))
     )
+
+
+def order_of_file(episodes: Any, folds: np.ndarray) -> np.ndarray:
+    """Returns what puts decisions that stand fold by fold in the file's order, (n_decisions,)."""
+    by_fold = np.argsort(np.repeat(folds, episodes.canary_lengths), kind="stable")
+    return np.argsort(by_fold)

@@ -29,8 +29,8 @@ the severest; the severest that applies is the answer:
    that pays more than a person's time (`watch_ended`), else the rollout is held for a person.
 4. At PAUSE number `pause_limit` running, or the last observation: `pause_fallback`. As CONTINUE it
    never promotes above break-even, nor what nobody saw, nor against a guardrail; it is held then.
-5. ROLLBACK: it is worth more than CONTINUE and the risk is above
-   break-even, or the risk is at least `certain_risk`, or a guardrail asks for it.
+5. ROLLBACK: it is worth more than CONTINUE and the risk is above break-even, or the risk is at
+   least `certain_risk`, or a guardrail asks for it.
 
 Risk and Q(ROLLBACK) - Q(CONTINUE) never fall when the newest value of a metric is worse, so each
 rule that applies goes on applying, and no answer becomes milder.

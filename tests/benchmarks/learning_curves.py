@@ -33,6 +33,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,11 @@ from oumi_deploy.evaluation.baselines.catalogue import ONLINE
 from oumi_deploy.evaluation.baselines.fitting import Context
 from oumi_deploy.evaluation.evaluate import judge, policy_answers
 from oumi_deploy.evaluation.folds import assign_folds
-from oumi_deploy.evaluation.metrics import Metric, told
-from oumi_deploy.plugin.cross_fitting import cross_fitted, deal_folds
-from oumi_deploy.plugin.runs import load_train_config, settings_of, train_policy
+from oumi_deploy.evaluation.metrics import told
+from oumi_deploy.plugin.cross_fitting import deal_folds
+from oumi_deploy.plugin.crossval import order_of_file
+from oumi_deploy.plugin.fit import fit
+from oumi_deploy.plugin.runs import load_train_config, settings_of
 from oumi_deploy.policy.answers import Answers
 from oumi_deploy.problem.rewards import Rewards
 
@@ -97,6 +100,7 @@ def measure(episodes: Episodes, args: argparse.Namespace) -> list[dict]:
         **{name: _policy_of(config, args) for name, config in configs.items()},
         **{name: _model_of(name, context) for name in MODELS},
     }
+    back = order_of_file(episodes, folds)
     rows = []
     for size in tqdm(args.sizes, desc="Sizes", unit="size"):
         found: dict[str, list] = {name: [] for name in fits}
@@ -106,10 +110,8 @@ def measure(episodes: Episodes, args: argparse.Namespace) -> list[dict]:
             train = flip(episodes.select(folds != fold), args.flip, random)
             few = draw(train, size, args.inner_folds, random)
             sizes.append(len(few))
-            for name, fit in fits.items():
-                found[name].append(fit(few)(episodes.select(folds == fold)))
-        of = np.concatenate([_decisions(episodes, folds == fold) for fold in np.unique(folds)])
-        back = np.argsort(of)
+            for name, make in fits.items():
+                found[name].append(make(few)(episodes.select(folds == fold)))
         rows += [
             judged(episodes, parts, back, settings.rewards) | {"name": name, "size": min(sizes)}
             for name, parts in found.items()
@@ -148,26 +150,16 @@ def judged(episodes: Episodes, parts: list, back: np.ndarray, rewards: Rewards) 
         metrics = judge(episodes, answers.actions, rewards, answers=answers)["metrics"]
     else:
         metrics = judge(episodes, np.concatenate(parts)[back], rewards)["metrics"]
-    reward: Metric = metrics["mean_reward_with_delay"]
-    return {"f1": metrics["f1"], "reward": reward, "held": metrics["share_held"]["value"]}
+    reward, held = metrics["mean_reward_with_delay"], metrics["share_held"]["value"]
+    return {"f1": metrics["f1"], "reward": reward, "held": held}
 
 
 def _policy_of(config: object, args: argparse.Namespace) -> Callable[[Episodes], Decide]:
-    def fit(few: Episodes) -> Decide:
-        policy, _ = train_policy(config, few)
-        within = deal_folds(few, args.inner_folds, args.seed, "--inner-folds")
-        policy = replace(policy, calibration=cross_fitted(config, few, within, args.seed))
-        return lambda others: policy_answers(policy, others)
-
-    return fit
+    return lambda few: partial(policy_answers, fit(config, few, args.inner_folds, seed=args.seed))
 
 
 def _model_of(name: str, context: Context) -> Callable[[Episodes], Decide]:
     return lambda few: ONLINE[name](few, context)
-
-
-def _decisions(episodes: Episodes, which: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.repeat(which, episodes.canary_lengths))
 
 
 if __name__ == "__main__":
