@@ -114,7 +114,26 @@ def said_of_unread(guardrails: Guardrails, episodes: Episodes) -> list[str]:
     lacking = not_read(guardrails, episodes)
     return [
         f"the guardrail {rail.name} was not read: no release here reports "
-        f"{_what(rail, lacking[rail.name])}" + "; so it held every one" * (rail.side == MISSING)
+        f"{_what(rail, lacking[rail.name])}"
+        + "; so it held every one"
+        * (rail.side == MISSING and rail.compared_with is None)
+        for rail in guardrails.rails
+        if rail.name in lacking
+    ]
+
+
+def without_unread(guardrails: Guardrails, episodes: Episodes) -> Guardrails:
+    """Returns the guardrails that some release gives something to read."""
+    lacking = not_read(guardrails, episodes)
+    return Guardrails(tuple(rail for rail in guardrails.rails if rail.name not in lacking))
+
+
+def said_of_left_out(guardrails: Guardrails, episodes: Episodes) -> list[str]:
+    """Returns a sentence for each guardrail that `without_unread` leaves out."""
+    lacking = not_read(guardrails, episodes)
+    return [
+        f"guardrails: {rail.name}: left out, for no release here reports "
+        f"{_what(rail, lacking[rail.name])}"
         for rail in guardrails.rails
         if rail.name in lacking
     ]

@@ -32,6 +32,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from oumi_deploy.episodes.schema import STANDARD_METRICS
 from oumi_deploy.errors import DeployError, near_name
+from oumi_deploy.learning.outages import check_lookalikes
 from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state
@@ -107,10 +108,13 @@ class AlgorithmSettings:
     look on. Hardly any history has them, and nobody forgives a policy that lets one pass. They are
     in no figure, and calibration and range are of the releases alone."""
 
-    lookalike_share: float = 0.0
-    """Releases to learn from, for each of the training split, that look like outages and are good,
-    0 or more: requests fail at one observation alone, or in the old version as much, or neither
-    version reports them. Tens of releases hardly have them. They are in no figure either."""
+    lookalikes: Mapping[str, float] = field(default_factory=dict)
+    """By kind, releases to learn from, for each of the training split, that look like outages and
+    are good, 0 or more: `spike` (requests fail at one observation alone), `shared_failure` (in the
+    old version as much), `shared_silence` (neither version reports them), `unchanged_level` (memory
+    or CPU near its limit, or pods not ready, before the release as well), `warm_up` (memory comes
+    from below to the old version's). Tens of releases hardly have them. They are in no figure
+    either."""
 
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so
@@ -130,6 +134,7 @@ class AlgorithmSettings:
 
     def __post_init__(self) -> None:
         directions_of(parse_state(self.state), self.directions)
+        check_lookalikes(self.lookalikes)
         for name, low, high, closed in _RANGES:
             value = getattr(self, name)
             if not (
@@ -156,7 +161,6 @@ _RANGES = (
     ("cql_weight", 0, float("inf"), True),
     ("hidden_share", 0, 1, True),
     ("outage_share", 0, float("inf"), True),
-    ("lookalike_share", 0, float("inf"), True),
     ("feature_dropout", 0, 1, True),
     ("epsilon_start", 0, 1, True),
     ("epsilon_end", 0, 1, True),
@@ -255,8 +259,8 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return Rewards(**_checked(Rewards, value, f"{name}."))
     if get_origin(kind) is Mapping:
         if not isinstance(value, Mapping):
-            raise DeployError(f"{name}: expected metrics and which values are worse, got {value!r}")
-        return {str(metric): direction for metric, direction in value.items()}
+            raise DeployError(f"{name}: expected names and their values, got {value!r}")
+        return {str(key): one for key, one in value.items()}
     if isinstance(get_origin(kind), type) and get_origin(kind) is tuple:
         if isinstance(value, str) or not hasattr(value, "__iter__"):
             raise DeployError(f"{name}: expected a list, got {value!r}")

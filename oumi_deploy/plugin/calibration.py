@@ -21,7 +21,9 @@ from typing import Any
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError, near_name
 from oumi_deploy.evaluation.calibrate import calibrate
+from oumi_deploy.evaluation.guarding import said_of_left_out, without_unread
 from oumi_deploy.policy.calibration import check_alpha
+from oumi_deploy.policy.guardrails import Guardrails, read_guardrails
 from oumi_deploy.policy.pauses import PauseRules
 from oumi_deploy.policy.policy import DeploymentPolicy
 
@@ -38,11 +40,27 @@ class CalibrationSettings:
         pauses: When the policy holds its answer back.
         folds: Folds of the training split for a calibration without a validation split, 0 for as
             many as groups; None for none.
+        guardrails: Hard limits beside the policy, as in recipes/service/guardrails.yaml.
     """
 
     alpha: float | None = None
     pauses: PauseRules = field(default_factory=PauseRules)
     folds: int | None = None
+    guardrails: Guardrails = field(default_factory=Guardrails)
+
+    def readable_guardrails(self, episodes: Episodes) -> Guardrails:
+        """Returns the guardrails that releases give something to read.
+
+        A config is made for many teams, so what one of them does not report is left out, with a
+        warning: kept, it would have each calibration refused.
+        """
+        # Imported here: whoever reads settings need not wait for Oumi, nor be told that it has
+        # loaded.
+        from oumi.utils.logging import logger
+
+        for sentence in said_of_left_out(self.guardrails, episodes):
+            logger.warning(f"{SETTING}.{sentence}")
+        return without_unread(self.guardrails, episodes)
 
     def require_no_bound(self) -> None:
         """Raises DeployError if a bound is asked for that cross-fitting cannot give."""
@@ -63,7 +81,7 @@ def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationS
     plain = trainer_kwargs.get(SETTING) or {}
     if not isinstance(plain, Mapping):
         raise DeployError(f"{SETTING}: expected names and values, got {plain!r}")
-    own = ("alpha", "folds")
+    own = ("alpha", "folds", "guardrails")
     names = [*own, *(f.name for f in fields(PauseRules))]
     for name in plain:
         if name not in names:
@@ -71,12 +89,16 @@ def read_calibration_settings(trainer_kwargs: Mapping[str, Any]) -> CalibrationS
     try:
         check_alpha(plain.get("alpha"))
         pauses = PauseRules(**{str(k): v for k, v in plain.items() if k not in own})
+        guardrails = Guardrails()
+        if plain.get("guardrails") is not None:
+            guardrails = read_guardrails(plain["guardrails"])
+            guardrails.check_directions(trainer_kwargs.get("directions") or {})
         folds = plain.get("folds")
         if folds is not None and (type(folds) is not int or folds < 0 or folds == 1):
             raise DeployError(f"folds: {folds!r} is not a whole number of 2 or more, or 0")
     except DeployError as error:
         raise DeployError(f"{SETTING}.{error}") from error
-    settings = CalibrationSettings(plain.get("alpha"), pauses, folds)
+    settings = CalibrationSettings(plain.get("alpha"), pauses, folds, guardrails)
     if folds is not None:
         settings.require_no_bound()
     return settings
@@ -102,7 +124,12 @@ def calibrated(
 
     try:
         return calibrate(
-            policy, validation, pauses=settings.pauses, alpha=settings.alpha, seed=seed
+            policy,
+            validation,
+            pauses=settings.pauses,
+            alpha=settings.alpha,
+            guardrails=settings.readable_guardrails(validation),
+            seed=seed,
         )
     except DeployError as error:
         if settings.alpha is not None:

@@ -69,7 +69,8 @@ def cross_fitted(
         folds: Fold of each episode, see `deal_folds`.
         seed: Seed of the intervals of the figures.
         changes: Settings that differ from the config's, see `train_policy`.
-        guardrails: The team's own limits; none if None.
+        guardrails: The team's own limits; those of the config that the episodes give something to
+            read if None.
 
     Raises:
         DeployError: If a setting or the episodes cannot be used, or risk does not rise with
@@ -81,9 +82,11 @@ def cross_fitted(
     from oumi_deploy.plugin.calibration import read_calibration_settings
     from oumi_deploy.plugin.runs import train_policy
 
-    pauses = read_calibration_settings(config.training.trainer_kwargs).pauses
+    settings = read_calibration_settings(config.training.trainer_kwargs)
+    if guardrails is None:
+        guardrails = settings.readable_guardrails(episodes)
     policies = [
         train_policy(config, episodes.select(folds != fold), changes=changes)[0]
         for fold in tqdm(np.unique(folds), desc="Calibrating", unit="fold", leave=False)
     ]
-    return cross_fit(policies, episodes, folds, pauses, guardrails, seed)
+    return cross_fit(policies, episodes, folds, settings.pauses, guardrails, seed)

@@ -65,7 +65,7 @@ def add_commands(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="YAML file of your own hard limits, kept in the policy file; of the policy's answer "
-        "and theirs the severer one stands (default none)",
+        "and theirs the severer one stands (default: the config's calibration.guardrails)",
     )
     add_seed(parser, "seed of folds and intervals")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -110,7 +110,7 @@ def fit(
         episodes: The episodes.
         n_folds: Folds to calibrate on, 0 to leave one group out; None for what the config says,
             or 5.
-        guardrails: The team's own limits; none if None.
+        guardrails: The team's own limits; the config's if None.
         seed: Seed of folds and intervals.
 
     Returns:
@@ -126,7 +126,6 @@ def fit(
     from oumi_deploy.plugin.calibration import read_calibration_settings
     from oumi_deploy.plugin.quiet import each_warning_once
     from oumi_deploy.plugin.runs import train_policy
-    from oumi_deploy.policy.guardrails import Guardrails
 
     settings = read_calibration_settings(config.training.trainer_kwargs)
     settings.require_no_bound()
@@ -134,11 +133,11 @@ def fit(
     if n_folds is None and settings.folds is not None:
         n_folds, asked_as = settings.folds, "calibration.folds"
     folds = deal_folds(episodes, 5 if n_folds is None else n_folds, seed, asked_as)
-    guardrails = Guardrails() if guardrails is None else guardrails
-    require_read(guardrails, episodes)
+    if guardrails is not None:
+        guardrails.check_directions(config.training.trainer_kwargs.get("directions") or {})
+        require_read(guardrails, episodes)
     with each_warning_once():
         policy, _ = train_policy(config, episodes)
-        guardrails.check_directions(policy.encoder.directions or {})
         calibration = cross_fitted(config, episodes, folds, seed, guardrails=guardrails)
     return replace(policy, calibration=calibration)
 

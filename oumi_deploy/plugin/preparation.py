@@ -39,7 +39,7 @@ from oumi_deploy.learning.learners import (
     rule_of,
     transitions_of,
 )
-from oumi_deploy.learning.outages import KINDS, with_lookalikes, with_outages
+from oumi_deploy.learning.outages import KINDS, lookalikes_of, outages_of
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable
@@ -159,21 +159,20 @@ def encode_training_split(
     if model.encoder is not None:
         # What it was trained on before and what it is trained on now are both no surprise to it.
         model.encoder = encoder.widened(features)
+    made = {
+        "outage_share": outages_of(episodes, encoder.metrics, settings.outage_share, seed),
+        "lookalikes": lookalikes_of(episodes, encoder.metrics, settings.lookalikes, seed),
+    }
+    asked = {"outage_share": settings.outage_share, "lookalikes": sum(settings.lookalikes.values())}
     lessons = episodes
-    for name, make, kinds in (
-        ("outage_share", with_outages, KINDS),
-        ("lookalike_share", with_lookalikes, KINDS[:1]),
-    ):
-        share = getattr(settings, name)
-        both = make(episodes, encoder.metrics, share, seed)
-        if both is not episodes:
-            made = both.select(np.arange(len(episodes), len(both)))
-            lessons = concatenate([lessons, made])
-            features = np.concatenate([features, encode_episodes(encoder.state, made)])
-        elif share * len(episodes) >= 1:
+    for name, more in made.items():
+        if more is not None:
+            lessons = concatenate([lessons, more])
+            features = np.concatenate([features, encode_episodes(encoder.state, more)])
+        elif asked[name] * len(episodes) >= 1:
             logger.warning(
                 f"trainer_kwargs.{name} has no effect: the state and the training split have none "
-                f"of {', '.join(kinds)} in common"
+                f"of {', '.join(KINDS)} in common, or no good release that reports it"
             )
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):

@@ -74,7 +74,8 @@ class Guardrail:
         metric: A numeric column of the episode format; the policy's state need not have it.
         side: `above` or `below` the limit, or `missing`.
         value: The limit, in units of the metric, or of what `by` says; None of `missing`.
-        compared_with: None for the value itself, `control`, or `baseline`.
+        compared_with: None for the value itself, `control`, or `baseline`; of `missing` None, or
+            `control`: missing where the old version reports it.
         by: `difference` or `ratio`, where it is compared.
         running: Canary observations running after which it fires, 1 or more (`for` in files).
         answer: `PAUSE` or `ROLLBACK`; of `missing` always PAUSE.
@@ -112,6 +113,11 @@ class Guardrail:
             )
         if self.side != MISSING:
             self._check_limit()
+        elif self.compared_with == BASELINE:
+            raise DeployError(
+                f"compared_with: what must be present is compared with {CONTROLS} alone; leave it "
+                "out to ask for the metric itself"
+            )
 
     def _check_limit(self) -> None:
         limit = self.value
@@ -144,7 +150,8 @@ class Guardrail:
         """What it says, for people, as in `error_rate above 0.05 for 2 observations`."""
         running = f" for {self.running} observations" * (self.running > 1)
         if self.side == MISSING:
-            return f"{self.metric} missing{running}"
+            beside = " beside control" * (self.compared_with == CONTROLS)
+            return f"{self.metric} missing{beside}{running}"
         assert self.value is not None
         limit = f"{self.value:.10g}"
         if self.compared_with is not None and self.by == RATIO:
@@ -188,7 +195,12 @@ class Guardrail:
             What is remembered, and the `Guard` code that it asks for.
         """
         if self.side == MISSING:
-            running = (before.running + 1) * (value != value)
+            is_missed = value != value
+            running = (before.running + 1) * is_missed
+            if self.compared_with == CONTROLS:
+                # Where the old version reports nothing either, it neither counts nor breaks it.
+                unknown = is_missed & (control != control)
+                running = choose(unknown, before.running, running)
             fires = running >= self.running
             return before._replace(running=running), choose(fires, Guard.PAUSE.value, 0)
         gap = self._held_against_limit(before, value, control)
@@ -229,7 +241,8 @@ class Guardrail:
     def as_dict(self) -> dict[str, Any]:
         """Returns it as a file has it."""
         if self.side == MISSING:
-            return {"metric": self.metric, "for": self.running}
+            beside = {"compared_with": CONTROLS} if self.compared_with else {}
+            return {"metric": self.metric, **beside, "for": self.running}
         compared = {"compared_with": self.compared_with, "by": self.by}
         return {
             "metric": self.metric,

@@ -211,10 +211,11 @@ def _read_limit(entry: Mapping[str, Any]) -> Guardrail:
 
 
 def _read_presence(entry: Mapping[str, Any]) -> Guardrail:
-    _check_names(entry, ("metric", "for"))
+    _check_names(entry, ("metric", "compared_with", "for"))
     if "metric" not in entry:
         raise DeployError("metric: not set")
-    return Guardrail(entry["metric"], MISSING, running=entry.get("for", 1))
+    beside = entry.get("compared_with")
+    return Guardrail(entry["metric"], MISSING, compared_with=beside, running=entry.get("for", 1))
 
 
 def _check_names(entry: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -407,6 +407,7 @@ def test_the_example_holds_what_it_says(folder, capsys):
         "memory_usage above 2 times baseline",
         "health_score below 0.5 for 2 observations",
         "error_rate missing for 3 observations",
+        "health_score missing beside control for 2 observations",
     )
 
 

@@ -21,7 +21,8 @@ import pytest
 
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.episodes.schema import BAD, GOOD
-from oumi_deploy.learning.outages import with_lookalikes, with_outages
+from oumi_deploy.errors import DeployError
+from oumi_deploy.learning.outages import LOOKALIKES, lookalikes_of, outages_of
 
 METRICS = ["error_rate", "memory_usage", "cpu_usage", "health_score"]
 
@@ -31,25 +32,23 @@ def episodes():
     return generate_sample(400, 5)
 
 
-def test_releases_stay_and_outages_come_behind_them(episodes):
-    both = with_outages(episodes, METRICS, 0.25, 1)
-    assert len(both) == 500
-    first = both.select(np.arange(400))
-    assert first.fingerprint() == episodes.fingerprint()
-    outages = both.select(np.arange(400, 500))
+def test_outages_are_bad_and_the_same_for_the_same_seed(episodes):
+    before = episodes.fingerprint()
+    outages = outages_of(episodes, METRICS, 0.25, 1)
+    assert len(outages) == 100
     assert (outages.labels == BAD).all()
-    again = with_outages(episodes, METRICS, 0.25, 1)
-    assert again.fingerprint() == both.fingerprint()
-    assert with_outages(episodes, METRICS, 0.25, 2).fingerprint() != both.fingerprint()
+    assert episodes.fingerprint() == before
+    assert outages_of(episodes, METRICS, 0.25, 1).fingerprint() == outages.fingerprint()
+    assert outages_of(episodes, METRICS, 0.25, 2).fingerprint() != outages.fingerprint()
 
 
 def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(episodes):
-    both = with_outages(episodes, METRICS, 0.5, 3)
+    outages = outages_of(episodes, METRICS, 0.5, 3)
     good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
     usual = np.nanmedian(episodes.column("error_rate"))
     seen = set()
-    for at in range(400, len(both)):
-        outage = both.select(np.array([at]))
+    for at in range(len(outages)):
+        outage = outages.select(np.array([at]))
         original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
         failing = []
         for name, values in outage.numbers.items():
@@ -72,11 +71,11 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
 
 
 def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_version(episodes):
-    both = with_outages(episodes, ["error_rate"], 0.6, 3)
+    outages = outages_of(episodes, ["error_rate"], 0.6, 3)
     good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
     seen = [set() for _ in range(6)]
-    for at in range(400, 640):
-        outage = both.select(np.array([at]))
+    for at in range(240):
+        outage = outages.select(np.array([at]))
         original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
         errors, begin = outage.numbers["error_rate"], outage.baseline_lengths[0]
         moved = (errors != original.numbers["error_rate"]) & ~np.isnan(errors)
@@ -94,7 +93,7 @@ def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_ve
             kind = "fails"
             assert (old[changed] <= errors[onset] / 2).all()
             assert changed[0] >= begin
-        seen[(at - 400) % 6].add((kind, bool(onset > begin)))
+        seen[at % 6].add((kind, bool(onset > begin)))
     # Here and there the release had no old version beside it, or fails from the first look on.
     wanted = [("beside", False), ("never", False), ("fails", False)]
     wanted += [("beside", True), ("gone", True), ("fails", True)]
@@ -104,61 +103,71 @@ def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_ve
 
 
 def test_fewer_outages_than_ways_to_fail_are_the_first_of_them(episodes):
-    both = with_outages(episodes, METRICS, 0.005, 3)
-    assert len(both) == 402
-    one, two = (both.select(np.array([at])) for at in (400, 401))
+    outages = outages_of(episodes, METRICS, 0.005, 3)
+    assert len(outages) == 2
+    one, two = (outages.select(np.array([at])) for at in (0, 1))
     assert one.numbers["error_rate"][-1] >= 0.05
     assert two.numbers["health_score"][-1] <= 0.4
 
 
 def test_only_what_is_in_the_state_fails(episodes):
-    both = with_outages(episodes, ["cpu_usage", "latency"], 0.1, 0)
-    for name in episodes.numbers:
-        kept = both.numbers[name][: episodes.n_rows]
-        np.testing.assert_array_equal(kept, episodes.numbers[name])
-    copies = both.select(np.arange(400, 440))
+    copies = outages_of(episodes, ["cpu_usage", "latency"], 0.1, 0)
+    assert len(copies) == 40
     assert (copies.numbers["cpu_usage"][copies.offsets[1:] - 1] >= 0.98).all()
     assert np.nanmax(copies.numbers["error_rate"]) < 0.5
 
 
-@pytest.mark.parametrize("make", [with_outages, with_lookalikes])
 @pytest.mark.parametrize(
     ("metrics", "share"), [(["latency"], 0.5), (METRICS, 0.0), (METRICS, 1e-4)]
 )
-def test_without_anything_to_fail_there_are_none(episodes, make, metrics, share):
-    assert make(episodes, metrics, share, 0) is episodes
+def test_without_anything_to_fail_there_are_none(episodes, metrics, share):
+    assert outages_of(episodes, metrics, share, 0) is None
+    assert lookalikes_of(episodes, metrics, dict.fromkeys(LOOKALIKES, share), 0) is None
 
 
-def lookalikes(episodes, share=0.3, seed=1):
-    """What is made, each with the good release that it is made from, by what it is."""
-    both = with_lookalikes(episodes, METRICS, share, seed)
+def lookalikes(episodes, kind, share=0.15, seed=1):
+    """What is made, each with the good release that it is made from."""
     good = {id_: i for i, id_ in enumerate(episodes.ids) if episodes.labels[i] == GOOD}
-    made = {"spike": [], "shared failure": [], "shared silence": []}
-    for at in range(len(episodes), len(both)):
-        one = both.select(np.array([at]))
-        name, original = one.ids[0].rsplit(" of ", 1)
-        made[name.rsplit(" ", 1)[0]].append((one, episodes.select(np.array([good[original]]))))
-    return made
+    made = lookalikes_of(episodes, METRICS, {kind: share}, seed)
+    pairs = []
+    for at in range(len(made)):
+        one = made.select(np.array([at]))
+        original = one.ids[0].split(" of ")[1]
+        pairs.append((one, episodes.select(np.array([good[original]]))))
+    return pairs
 
 
-def test_lookalikes_are_good_and_half_of_them_spikes(episodes):
-    both = with_lookalikes(episodes, METRICS, 0.3, 1)
-    assert both.select(np.arange(400)).fingerprint() == episodes.fingerprint()
-    assert (both.labels[400:] == GOOD).all()
-    assert {kind: len(of) for kind, of in lookalikes(episodes).items()} == {
-        "spike": 60,
-        "shared failure": 30,
-        "shared silence": 30,
-    }
-    again = with_lookalikes(episodes, METRICS, 0.3, 1)
-    assert again.fingerprint() == both.fingerprint()
-    assert with_lookalikes(episodes, METRICS, 0.3, 2).fingerprint() != both.fingerprint()
+def test_lookalikes_are_good_and_as_many_as_asked(episodes):
+    before = episodes.fingerprint()
+    shares = {"spike": 0.15, "unchanged_level": 0.1, "shared_failure": 0.05}
+    made = lookalikes_of(episodes, METRICS, shares, 1)
+    assert len(made) == 60 + 40 + 20
+    assert (made.labels == GOOD).all()
+    assert episodes.fingerprint() == before
+    # The order in which a config names them changes nothing.
+    again = lookalikes_of(episodes, METRICS, dict(reversed(shares.items())), 1)
+    assert again.fingerprint() == made.fingerprint()
+    assert lookalikes_of(episodes, METRICS, shares, 2).fingerprint() != made.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"spikes": 0.1}, "lookalikes: unknown spikes: did you mean spike"),
+        ({"spike": -0.1}, "lookalikes.spike: -0.1 is not 0 or more"),
+        ({"spike": True}, "lookalikes.spike: True is not 0 or more"),
+        ({"spike": float("inf")}, "lookalikes.spike: inf is not 0 or more"),
+    ],
+)
+def test_a_kind_or_share_that_is_none_is_named(episodes, shares, message):
+    with pytest.raises(DeployError, match=message):
+        lookalikes_of(episodes, METRICS, shares, 0)
 
 
 def test_a_spike_is_one_observation_between_the_first_and_the_last(episodes):
     usual = np.nanmedian(episodes.column("error_rate"))
     n_spikes, n_alone = 0, 0
-    for one, original in lookalikes(episodes)["spike"]:
+    for one, original in lookalikes(episodes, "spike"):
         old = [name for name in one.numbers if name.startswith("control_")]
         canary = slice(one.baseline_lengths[0], None)
         alone = all(np.isnan(one.numbers[name][canary]).all() for name in old)
@@ -179,8 +188,8 @@ def test_a_spike_is_one_observation_between_the_first_and_the_last(episodes):
 
 
 def test_what_both_versions_have_is_in_both_from_one_look_on(episodes):
-    made = lookalikes(episodes)
-    for one, original in made["shared failure"] + made["shared silence"]:
+    made = [*lookalikes(episodes, "shared_failure"), *lookalikes(episodes, "shared_silence")]
+    for one, original in made:
         changed = set()
         for name, values in one.numbers.items():
             old = original.numbers[name]
@@ -198,14 +207,39 @@ def test_what_both_versions_have_is_in_both_from_one_look_on(episodes):
         assert changed == {"error_rate", "control_error_rate"}
 
 
-def test_without_the_old_versions_errors_only_spikes_are_made(episodes):
+def test_without_the_old_versions_errors_nothing_is_shared(episodes):
     alone = replace(
         episodes,
         numbers={k: v for k, v in episodes.numbers.items() if k != "control_error_rate"},
     )
-    made = lookalikes(alone)
-    assert {kind: len(of) for kind, of in made.items()} == {
-        "spike": 60,
-        "shared failure": 0,
-        "shared silence": 0,
-    }
+    shares = {"spike": 0.1, "shared_failure": 0.1, "shared_silence": 0.1}
+    made = lookalikes_of(alone, METRICS, shares, 1)
+    assert len(made) == 40
+    assert all(id_.startswith("spike") for id_ in made.ids)
+
+
+def test_an_unchanged_level_is_bad_in_both_versions_and_from_before(episodes):
+    seen = set()
+    for one, original in lookalikes(episodes, "unchanged_level"):
+        metric = one.ids[0].split(" ")[1]
+        seen.add(metric)
+        changed = {
+            name
+            for name, values in one.numbers.items()
+            if not np.array_equal(values, original.numbers[name], equal_nan=True)
+        }
+        pair = [metric, f"control_{metric}"]
+        assert changed <= set(pair)
+        worst = np.nanmin if metric == "health_score" else np.nanmax
+        level = worst([one.numbers[name] for name in pair])
+        if not changed:  # it stood worse already
+            continue
+        if metric == "health_score":
+            assert 0.5 <= level <= 0.95
+            continue
+        assert 0.5 <= level <= 0.95
+        # All moved alike: what differed differs as before.
+        moves = np.concatenate([one.numbers[name] - original.numbers[name] for name in pair])
+        moves = moves[~np.isnan(moves)]
+        np.testing.assert_allclose(moves, moves[0])
+    assert seen == {"memory_usage", "cpu_usage", "health_score"}

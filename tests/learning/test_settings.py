@@ -70,7 +70,7 @@ def test_values_arrive_in_their_own_types():
         ({"state": "error_rate"}, "state: expected a list, got 'error_rate'"),
         ({"state": 3}, "state: expected a list, got 3"),
         ({"state": ["label"]}, "state: label cannot be state"),
-        ({"directions": "higher"}, "directions: expected metrics and which values are worse"),
+        ({"directions": "higher"}, "directions: expected names and their values"),
         ({"directions": {"queue": "higher"}}, "directions: the state has no metric queue: there"),
         ({"directions": {"eror_rate": "higher"}}, "directions: .* did you mean error_rate"),
         (
@@ -163,7 +163,7 @@ def test_every_setting_can_be_set_somewhere():
         "cql_weight": 0.5,
         "hidden_share": 0.25,
         "outage_share": 0.1,
-        "lookalike_share": 0.2,
+        "lookalikes": {"spike": 0.2},
         "feature_dropout": 0.1,
         "huber_delta": 2,
     }

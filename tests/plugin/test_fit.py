@@ -266,6 +266,40 @@ def test_guardrails_are_kept_in_the_policy_and_counted_on_all_folds(capsys, comm
     assert [rail.metric for rail in policy.guardrails.rails] == ["error_rate"]
 
 
+def test_a_configs_guardrails_are_kept_and_what_no_release_reports_is_left_out(
+    oumi, config, generated, caplog, tmp_path
+):
+    from oumi.core.configs import DatasetParams
+
+    from oumi_deploy.plugin.fit import fit
+    from oumi_deploy.policy.guardrails import read_guardrails
+
+    limits = [{"metric": name, "above": 0.5, "answer": "PAUSE"} for name in ("error_rate", "queue")]
+    rails = {"limits": limits}
+    asked = config()
+    asked.training.trainer_kwargs["calibration"]["guardrails"] = rails
+    fitted = fit(asked, releases())
+    assert fitted.guardrails.names == ("error_rate above 0.5",)
+    assert fitted.calibration.fitted_on["guardrails"]["fired_on_good"] is not None
+    said = "calibration.guardrails: queue above 0.5: left out, for no release here reports queue"
+    assert said in caplog.text
+    # Those of a file stand in their place.
+    own = read_guardrails({"present": [{"metric": "memory_usage"}]})
+    assert fit(asked, releases(), guardrails=own).guardrails == own
+    # `oumi train` keeps them too, with folds or a validation split.
+    oumi.train(asked)
+    assert policy_of(tmp_path).guardrails == fitted.guardrails
+    del asked.training.trainer_kwargs["calibration"]["folds"]
+    asked.data.validation.datasets = [DatasetParams(**generated(60, 9)["datasets"][0])]
+    asked.training.output_dir = str(tmp_path / "other")
+    oumi.train(asked)
+    assert policy_of(tmp_path, "other").guardrails == fitted.guardrails
+
+
+def policy_of(folder, run="run") -> DeploymentPolicy:
+    return DeploymentPolicy.load(folder / run / "deployment_policy_model.json")
+
+
 def test_nothing_is_overwritten_unasked(capsys, command, tmp_path):
     (tmp_path / "policy.json").write_text("mine", encoding="utf-8")
     assert main(command) == 2

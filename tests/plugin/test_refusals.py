@@ -84,6 +84,23 @@ TABLE, NETWORK = "table", "network"
             kwargs(calibration={"folds": 1}),
             "calibration.folds: 1 is not a whole numb",
         ),
+        (
+            TABLE,
+            kwargs(calibration={"guardrails": {"limits": [{"metric": "error_rate"}]}}),
+            "calibration.guardrails: limits, entry 1: name one of above and below",
+        ),
+        (
+            TABLE,
+            kwargs(
+                directions={"error_rate": "lower"},
+                calibration={
+                    "guardrails": {
+                        "limits": [{"metric": "error_rate", "above": 0.5, "answer": "PAUSE"}]
+                    }
+                },
+            ),
+            "calibration.guardrails: error_rate above 0.5: lower values",
+        ),
         (TABLE, kwargs(calibration={"folds": 2.0}), "calibration.folds: 2.0 is not a whole n"),
         (TABLE, kwargs(calibration={"folds": True}), "calibration.folds: True is not a whol"),
         (TABLE, kwargs(calibration={"folds": 99}), "trainer_kwargs: calibration.folds 99: "),

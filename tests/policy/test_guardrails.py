@@ -160,6 +160,21 @@ def test_what_must_be_present_holds_a_rollout_where_it_is_not(trusting):
     assert policy.decide([row, row]).guardrails == ("latency missing for 2 observations",)
 
 
+def test_what_the_old_version_reports_must_be_present_beside_it_alone(trusting):
+    beside = {"metric": "latency", "compared_with": "control", "for": 2}
+    policy = guarded(trusting, present=[beside])
+    row = errors(0.01)[0]
+    lost, both_lost = {**row, "control_latency": 0.2}, {**row, "latency": None}
+    there = {**lost, "latency": 0.2}
+    assert answers(policy, *[both_lost] * 4) == ["CONTINUE"] * 4
+    # What neither version reports neither counts nor breaks the count.
+    asked = [lost, both_lost, lost, lost, there, lost]
+    assert answers(policy, *asked) == [*["CONTINUE"] * 2, "PAUSE", "PAUSE", *["CONTINUE"] * 2]
+    said = policy.decide([lost, lost])
+    assert said.guardrails == ("latency missing beside control for 2 observations",)
+    assert read_guardrails(policy.guardrails.as_dict()) == policy.guardrails
+
+
 def test_a_limit_on_errors_waits_for_enough_requests(trusting):
     policy = guarded(
         trusting, ERRORS, {"metric": "memory_usage", "above": 0.9, "answer": "ROLLBACK"}
@@ -243,14 +258,21 @@ def rails(draw, side_of_queue: str) -> dict[str, Any]:
 
 
 runs = st.integers(1, 3)
-presences = st.fixed_dictionaries({"metric": st.sampled_from(METRICS), "for": runs})
+presences = st.fixed_dictionaries(
+    {"metric": st.sampled_from(METRICS), "for": runs},
+    optional={"compared_with": st.just("control")},
+)
+
+
+def read_together(presence: dict[str, Any]) -> tuple[Any, ...]:
+    return presence["metric"], presence["for"], "compared_with" in presence
 
 
 @st.composite
 def sets_of_rails(draw) -> Guardrails:
     side = draw(st.sampled_from(["above", "below"]))
     limits = draw(st.lists(rails(side), max_size=4, unique_by=without_answer))
-    present = draw(st.lists(presences, max_size=2, unique_by=lambda x: (x["metric"], x["for"])))
+    present = draw(st.lists(presences, max_size=2, unique_by=read_together))
     found = {"limits": limits, "present": present}
     return read_guardrails(found) if limits or present else Guardrails()
 
@@ -374,6 +396,10 @@ def limit(**changes):
         ({"present": [{"for": 2}]}, "present, entry 1: metric: not set"),
         ({"present": [{"metric": "latency", "above": 2}]}, "entry 1: unknown above"),
         ({"present": "latency"}, "guardrails: present: expected a list"),
+        (
+            {"present": [{"metric": "latency", "compared_with": "baseline"}]},
+            "present, entry 1: compared_with: what must be present is compared with control alone",
+        ),
         ({"present": [{"metric": "a"}] * 2}, "guardrails: a missing: stands twice"),
         ({"limits": [*limit()["limits"], *limit(answer="ROLLBACK")["limits"]]}, "stands twice"),
         (
