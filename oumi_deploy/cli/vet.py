@@ -25,7 +25,8 @@ _DESCRIPTION = """\
 Try common sense on a policy: made-up rollouts of which everybody knows the answer, around the
 values that were usual in its training.
 
-  outage                    every request fails, no pod is ready: ROLLBACK by the second look
+  outage                    every request fails, no pod is ready: ROLLBACK by the second look, and
+                            never CONTINUE while that lasts
   tenfold errors that stay  at least 5 %: ROLLBACK by the third look
   METRIC worse and worse    the risk never falls, and the answer never gets milder
   all as before             CONTINUE at each of ten looks

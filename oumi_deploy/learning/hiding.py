@@ -19,7 +19,8 @@ are therefore learnt from as a team would see them that does not measure some of
 no baseline, or has no old version beside the new one: the values are taken out and marked missing,
 as the encoder would have done. What is hidden, and for which decision, depends on seed
 and epoch alone. Networks draw anew for every decision and epoch; trees, which see all decisions at
-once, for every release.
+once, for every release. Nothing is hidden from releases that were made to look like an outage: what
+tells them apart is the comparison, and without it they would teach that outages are good.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Hiding:
     """Ways of hiding, each as `inputs * keep + fill`.
 
     Attributes:
-        keep: 1 where the input stays, else 0, float32 of shape (N_PATTERNS, n_inputs).
+        keep: 1 where the input stays, else 0, float32 of shape (N_PATTERNS + 1, n_inputs); the last
+            hides nothing.
         fill: What stands in the place of hidden inputs, same shape.
     """
 
@@ -55,7 +57,7 @@ class Hiding:
 
     def draw(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Draws a pattern for each of n decisions, int64 of shape (n,)."""
-        return torch.randint(len(self.keep), (n,), generator=generator)
+        return torch.randint(N_PATTERNS, (n,), generator=generator)
 
     def apply(self, inputs: torch.Tensor, patterns: torch.Tensor) -> torch.Tensor:
         """Hides from encoded states, shape (n, n_inputs), by patterns of shape (n,)."""
@@ -78,13 +80,20 @@ def hiding_for(encoder: StateEncoder, share: float, dropout: float, seed: int) -
     known, hidden = gone & ~dropped & _are_shares(encoder), gone | dropped
     shares = encoder.standardise(_shares_of_nothing(encoder)[None])[0, : len(encoder.state)]
     values = np.where(known, shares, 0.0)
-    keep = 1.0 - np.concatenate([hidden, hidden], axis=1)
-    fill = np.concatenate([values, hidden & ~known], axis=1)
+    keep = np.pad(
+        1.0 - np.concatenate([hidden, hidden], axis=1), ((0, 1), (0, 0)), constant_values=1
+    )
+    fill = np.pad(np.concatenate([values, hidden & ~known], axis=1), ((0, 1), (0, 0)))
     return Hiding(*(torch.from_numpy(x.astype(np.float32)) for x in (keep, fill)))
 
 
 def hide_from_releases(
-    encoder: StateEncoder, features: np.ndarray, lengths: np.ndarray, share: float, seed: int
+    encoder: StateEncoder,
+    features: np.ndarray,
+    lengths: np.ndarray,
+    is_whole: np.ndarray,
+    share: float,
+    seed: int,
 ) -> np.ndarray:
     """Returns states of which some releases hide a part, each the same part throughout.
 
@@ -92,13 +101,14 @@ def hide_from_releases(
         encoder: The encoder of the state.
         features: Shape (n_decisions, n_features), releases one after the other.
         lengths: Decisions of each release, int of shape (n_releases,).
+        is_whole: Decisions from which nothing is hidden, bool of shape (n_decisions,).
         share: Share of releases as of a team that measures less, 0..1.
         seed: Seed of the draw.
     """
     random = np.random.default_rng([seed, 3])
     patterns = _draw_patterns(encoder, share, random)
     drawn = random.integers(len(patterns), size=len(lengths))
-    gone = patterns[drawn].repeat(lengths, axis=0)
+    gone = patterns[drawn].repeat(lengths, axis=0) & ~is_whole[:, None]
     left = np.where(_are_shares(encoder), _shares_of_nothing(encoder), np.nan)
     return np.where(gone, left, features)
 

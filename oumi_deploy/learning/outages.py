@@ -79,10 +79,8 @@ class _Kind:
     old_version: str = BESIDE
 
 
-def outages_of(
-    episodes: Episodes, metrics: Sequence[str], share: float, seed: int
-) -> Episodes | None:
-    """Returns outages made from the episodes, which are bad; None if there is nothing to make.
+def outages_of(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
+    """Returns outages made from the episodes, which are bad; none if there is nothing to make.
 
     Each is a good release in which something is plainly wrong, from its first canary observation
     on: requests fail, pods are not ready, both, or memory or CPU is at its limit. All else, and the
@@ -101,12 +99,14 @@ def outages_of(
     kinds = [_Kind((name,)) for name in known]
     if "health_score" in known and _ERRORS in known:
         kinds.append(_Kind((_ERRORS, "health_score")))
+        kinds.append(_Kind((_ERRORS, "health_score"), is_late=True, old_version=GONE))
+        kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE)]
     elif _ERRORS in known:
         kinds += [_Kind((_ERRORS,), old_version=at) for at in (NEVER, FAILS)]
         kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE, FAILS)]
     n = round(share * len(episodes))
     if not (n and kinds and len(good)):
-        return None
+        return episodes.select(np.arange(0))
     random = np.random.default_rng(seed)
     copies = episodes.select(random.choice(good, n))
     of = np.repeat(np.arange(n), copies.canary_lengths)
@@ -147,8 +147,8 @@ def outages_of(
 
 def lookalikes_of(
     episodes: Episodes, metrics: Sequence[str], shares: Mapping[str, float], seed: int
-) -> Episodes | None:
-    """Returns good releases that only look like an outage; None if there is nothing to make.
+) -> Episodes:
+    """Returns good releases that only look like an outage; none if there is nothing to make.
 
     Each is made from a good release, see LOOKALIKES. Shared failure and silence take releases
     beside which the old version reported errors.
@@ -171,7 +171,7 @@ def lookalikes_of(
         if kind in shares
     ]
     made = [one for one in made if one is not None]
-    return concatenate(made) if made else None
+    return concatenate(made) if made else episodes.select(np.arange(0))
 
 
 def check_lookalikes(shares: Mapping[str, float]) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from oumi_deploy.learning.dqn import Batch
-from oumi_deploy.learning.hiding import Hiding
+from oumi_deploy.learning.hiding import N_PATTERNS, Hiding
 from oumi_deploy.learning.transitions import Transitions
 
 GATHERED = 65_536
@@ -37,6 +37,8 @@ class Replay:
         scale: What rewards are divided by.
         seed: Seed of the order.
         hiding: Ways of hiding part of the state, or None to hide nothing.
+        is_whole: Decisions from which nothing is hidden, bool of shape (n_decisions,); none if
+            None.
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class Replay:
         scale: float,
         seed: int,
         hiding: Hiding | None = None,
+        is_whole: np.ndarray | None = None,
     ):
         useful = np.flatnonzero(transitions.learn_continue | transitions.learn_rollback)
         self.batch_size, self.seed, self._hiding = batch_size, seed, hiding
         self._useful = torch.from_numpy(useful)
+        self._is_whole = None if is_whole is None else torch.from_numpy(is_whole)
         self._next = torch.from_numpy(transitions.next_decision)
         # Where nothing follows any decision, nobody needs to look at the following states.
         self._looks_ahead = bool((transitions.continue_discount[useful] > 0).any())
@@ -103,7 +107,10 @@ class Replay:
         order = self._useful[torch.randperm(len(self._useful), generator=generator)]
         if self._hiding is None:
             return order, order
-        return order, self._hiding.draw(len(order), generator)
+        patterns = self._hiding.draw(len(order), generator)
+        if self._is_whole is not None:
+            patterns[self._is_whole[order]] = N_PATTERNS
+        return order, patterns
 
     def _gather(self, decisions: torch.Tensor, patterns: torch.Tensor) -> Iterator[Batch]:
         size = self.batch_size

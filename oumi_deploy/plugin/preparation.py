@@ -137,13 +137,14 @@ def read_training_episodes(dataset: Any) -> Episodes:
 
 def encode_training_split(
     model: DeploymentModel, episodes: Episodes, settings: AlgorithmSettings, seed: int
-) -> tuple[Episodes, np.ndarray]:
+) -> tuple[Episodes, np.ndarray, np.ndarray]:
     """Encodes the training split; a new model is built for it, a loaded one keeps its scale.
 
     Returns:
-        The episodes to learn from, which are the training split and what is made from it, and the
-        features of their every decision, shape (n_decisions, n_features); for trees with part of
-        them hidden, where the settings ask for it.
+        The episodes to learn from, which are the training split and what is made from it; the
+        features of their every decision, shape (n_decisions, n_features), for trees with part of
+        them hidden, where the settings ask for it; and from which nothing is to be hidden, bool of
+        shape (n_decisions,).
     """
     with as_config_error("data.train"):
         encoder = model.encoder or fit_encoder(settings.state, episodes, settings.directions)
@@ -166,7 +167,7 @@ def encode_training_split(
     asked = {"outage_share": settings.outage_share, "lookalikes": sum(settings.lookalikes.values())}
     lessons = episodes
     for name, more in made.items():
-        if more is not None:
+        if len(more):
             lessons = concatenate([lessons, more])
             features = np.concatenate([features, encode_episodes(encoder.state, more)])
         elif asked[name] * len(episodes) >= 1:
@@ -174,6 +175,7 @@ def encode_training_split(
                 f"trainer_kwargs.{name} has no effect: the state and the training split have none "
                 f"of {', '.join(KINDS)} in common, or no good release that reports it"
             )
+    is_whole = np.arange(len(features)) >= len(features) - len(made["lookalikes"].canary_rows)
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):
@@ -184,8 +186,8 @@ def encode_training_split(
     elif model.encoder is None and isinstance(model, DeploymentTrees):
         model.build(encoder, bounds)
         share, lengths = settings.hidden_share, lessons.canary_lengths
-        features = hide_from_releases(encoder, features, lengths, share, seed)
-    return lessons, features
+        features = hide_from_releases(encoder, features, lengths, is_whole, share, seed)
+    return lessons, features, is_whole
 
 
 def watched_episodes(
@@ -223,10 +225,11 @@ def gather_experience(
     model: DeploymentModel,
     episodes: Episodes,
     features: np.ndarray,
+    is_whole: np.ndarray,
     settings: AlgorithmSettings,
     params: TrainingParams,
 ) -> Experience:
-    """Returns what the settings let the Q-function learn from."""
+    """Returns what the settings let the Q-function learn from; see `encode_training_split`."""
     assert model.encoder is not None
     if settings.experience == "environment":
         return play_environment(episodes, model.encoder, settings, params.data_seed)
@@ -242,6 +245,8 @@ def gather_experience(
         scale=model.ordered.scale,
         seed=seed,
         hiding=hiding_for(model.encoder, share, dropout, seed) if hides else None,
+        # Dropout is no team that measures less: it is for all.
+        is_whole=is_whole if share > 0 else None,
     )
 
 

@@ -133,10 +133,12 @@ class DeploymentTrainer(OumiTrainer):
         assert isinstance(model, DeploymentModel)
         self.deployment_model = model
         episodes = read_training_episodes(train_dataset)
-        lessons, features = encode_training_split(model, episodes, self.settings, args.seed)
+        lessons, features, is_whole = encode_training_split(
+            model, episodes, self.settings, args.seed
+        )
         assert model.encoder is not None
         self.watched = watched_episodes(eval_dataset, episodes, model.encoder)
-        self.experience = gather_experience(model, lessons, features, self.settings, args)
+        self.experience = gather_experience(model, lessons, features, is_whole, self.settings, args)
         self.folds_to_calibrate_on = self._deal_folds(episodes, eval_dataset, args.data_seed)
         describe_training(model, episodes, self.settings)
         self.history: list[dict[str, float]] = []

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from oumi_deploy.learning.hiding import Hiding, hiding_for
+from oumi_deploy.learning.hiding import Hiding, hide_from_releases, hiding_for
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.transitions import make_transitions
 from oumi_deploy.problem.encoder import StateEncoder, encode_episodes, fit_encoder
@@ -123,3 +123,29 @@ def test_the_share_is_kept_and_a_resumed_run_hides_the_same(make_episodes, encod
     hidden = (hiding_for(encoder, 0.3, 0.0, 0).keep == 0).any(1)
     # A pattern may hide nothing: one time in four of the metrics, one in 32 altogether.
     assert 0.2 < hidden.float().mean().item() < 0.32
+
+
+def test_nothing_is_hidden_from_what_is_told_apart_by_comparison(make_episodes, encoder):
+    rates = [0.11, 0.12, 0.13, 0.14]
+    episodes = make_episodes(
+        *({"error_rate": [rate] * 2, "memory_usage": 0.5, "label": "bad"} for rate in rates)
+    )
+    features = encode_episodes(encoder.state, episodes)
+    is_whole = np.repeat([False, False, True, True], 2)
+    left = hide_from_releases(encoder, features, episodes.canary_lengths, is_whole, 1.0, 3)
+    np.testing.assert_array_equal(left[is_whole], features[is_whole])
+    assert not np.array_equal(left[~is_whole], features[~is_whole], equal_nan=True)
+
+    inputs = encoder.standardise(features)
+    transitions = make_transitions(episodes, Rewards(), "single", 1.0, 1)
+    hiding = hiding_for(encoder, 1.0, 0.0, 3)
+    replay = Replay(inputs, transitions, 8, scale=1.0, seed=3, hiding=hiding, is_whole=is_whole)
+    source, seen, n_hidden = replay.batches(0), set(), 0
+    for _ in range(20):
+        for row in next(source).inputs.numpy():
+            known = [at for at, one in enumerate(inputs) if np.array_equal(row, one)]
+            seen |= {at for at in known if is_whole[at]}
+            n_hidden += not known
+    # In each epoch they come as they are, and of the others some never do.
+    assert seen == {4, 5, 6, 7}
+    assert 40 < n_hidden <= 80

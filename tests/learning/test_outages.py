@@ -50,15 +50,22 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
     for at in range(len(outages)):
         outage = outages.select(np.array([at]))
         original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
-        failing = []
+        failing, is_late = [], False
+        had, has = (
+            np.array([x.numbers[n] for n in x.numbers if n.startswith("control_")])
+            for x in (original, outage)
+        )
+        is_gone = bool((np.isnan(has) & ~np.isnan(had)).any())
         for name, values in outage.numbers.items():
             moved = ~((values == original.numbers[name]) | np.isnan(values))
             if not moved.any():
                 continue
             failing.append(name)
             begin = outage.baseline_lengths[0]
-            assert not moved[:begin].any()
-            assert len(np.unique(values[begin:])) == 1
+            onset = np.flatnonzero(moved)[0]
+            assert onset >= begin
+            is_late |= bool(onset > begin)
+            assert len(np.unique(values[onset:])) == 1
             level = values[-1]
             assert {
                 "error_rate": max(10 * usual, 0.05) <= level <= max(100 * usual, 0.5),
@@ -66,8 +73,15 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
                 "memory_usage": 0.97 <= level <= 1.1,
                 "cpu_usage": 0.98 <= level <= 2,
             }[name], (name, level)
-        seen.add(tuple(sorted(failing)))
-    assert seen == {*((m,) for m in METRICS), ("error_rate", "health_score")}
+        seen.add((*sorted(failing), is_late, is_gone))
+    both = ("error_rate", "health_score")
+    at_once = {(*names, False, False) for names in (*((m,) for m in METRICS), both)}
+    late = {("error_rate", True, False), ("error_rate", True, True), (*both, True, True)}
+    assert at_once | late <= seen
+    # Some of what is to begin late begins at once, and some had no old version beside it.
+    assert seen <= at_once | late | {(*names[:-2], False, True) for names in late} | {
+        (*names[:-2], True, False) for names in late
+    }
 
 
 def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_version(episodes):
@@ -120,9 +134,9 @@ def test_only_what_is_in_the_state_fails(episodes):
 @pytest.mark.parametrize(
     ("metrics", "share"), [(["latency"], 0.5), (METRICS, 0.0), (METRICS, 1e-4)]
 )
-def test_without_anything_to_fail_there_are_none(episodes, metrics, share):
-    assert outages_of(episodes, metrics, share, 0) is None
-    assert lookalikes_of(episodes, metrics, dict.fromkeys(LOOKALIKES, share), 0) is None
+def test_without_anything_to_fail_there_are_none(episodes, metrics, share: float):
+    assert not len(outages_of(episodes, metrics, share, 0))
+    assert not len(lookalikes_of(episodes, metrics, dict.fromkeys(list(LOOKALIKES), share), 0))
 
 
 def lookalikes(episodes, kind, share=0.15, seed=1):
@@ -243,3 +257,20 @@ def test_an_unchanged_level_is_bad_in_both_versions_and_from_before(episodes):
         moves = moves[~np.isnan(moves)]
         np.testing.assert_allclose(moves, moves[0])
     assert seen == {"memory_usage", "cpu_usage", "health_score"}
+
+
+def test_a_warm_up_comes_from_below_to_the_old_versions_memory(episodes):
+    for one, original in lookalikes(episodes, "warm_up"):
+        changed = {
+            name
+            for name, values in one.numbers.items()
+            if not np.array_equal(values, original.numbers[name], equal_nan=True)
+        }
+        assert changed == {"memory_usage"}
+        share = one.numbers["memory_usage"] / one.numbers["control_memory_usage"]
+        old = original.numbers["memory_usage"]
+        moved = (one.numbers["memory_usage"] != old) & ~np.isnan(old) & ~np.isnan(share)
+        share = share[moved]
+        assert (np.diff(share) > 0).all()
+        assert 0.2 <= share[0] < share[-1] < 1
+        assert np.flatnonzero(moved)[0] >= one.baseline_lengths[0]

@@ -243,3 +243,49 @@ def test_lost_telemetry_is_never_promoted_under_any_fallback(neural):
         policy = replace(neural, calibration=replace(neural.calibration, pauses=pauses))
         said = asked(policy, {}, {}, {}, *[lost] * 8)
         assert "CONTINUE" not in said[3:]
+
+
+def of_both(**values: float | None) -> dict[str, Any]:
+    """What both versions report."""
+    return {**values, **{f"control_{name}": value for name, value in values.items()}}
+
+
+def test_what_fails_in_the_old_version_as_much_is_not_rolled_back(neural):
+    for rate in (0.1, 0.4):
+        shared = of_both(error_rate=rate)
+        assert "ROLLBACK" not in asked(neural, *[shared] * 8)
+        assert "ROLLBACK" not in asked(neural, {}, {}, {}, {}, *[shared] * 6)
+    # Nobody would send more traffic to what fails altogether, in whatever company.
+    everything = of_both(error_rate=1.0)
+    assert asked(neural, *[everything] * 8) == ["PAUSE"] * 8
+    assert asked(neural, {}, {}, *[everything] * 4)[2:] == ["PAUSE"] * 4
+
+
+@pytest.mark.parametrize(
+    "level", [{"memory_usage": 0.85}, {"cpu_usage": 0.85}, {"health_score": 0.67}]
+)
+def test_a_level_that_was_as_bad_before_and_is_in_the_old_version_goes_on(neural, level):
+    assert asked(neural, *[of_both(**level)] * 10, **level) == ["CONTINUE"] * 10
+
+
+def test_memory_that_comes_from_below_to_the_old_versions_is_not_rolled_back(neural):
+    rows = [{"memory_usage": 0.5 - 0.3 * 0.6**i} for i in range(10)]
+    said = asked(neural, *rows)
+    assert "ROLLBACK" not in said
+    assert said[-1] == "CONTINUE"
+
+
+def test_what_the_old_version_alone_reports_is_not_promoted_unseen(neural):
+    said = asked(neural, {}, {}, {}, *[{"error_rate": None}] * 6)
+    assert said[5:] == ["PAUSE"] * 4
+
+
+@pytest.mark.parametrize("n", [10, 0])
+def test_an_outage_is_no_continue_once_the_old_version_is_gone(neural, n):
+    """As the old version is once the new one has all the traffic."""
+    gone = {f"control_{name}": None for name in USUAL}
+    fails = {"error_rate": 1.0, "health_score": 0.0, **gone}
+    said = asked(neural, *[{}] * 6, *[fails] * 4, n=n)
+    assert said[:6] == ["CONTINUE"] * 6
+    assert "CONTINUE" not in said[6:]
+    assert said[-1] == "ROLLBACK"

@@ -83,7 +83,11 @@ Case = Callable[[Trial, Effects], Run]
 # What is surely bad
 #
 def outage(trial: Trial, effects: Effects) -> Run:
-    """Every request fails and no pod is ready: ROLLBACK by the second look."""
+    """Every request fails and no pod is ready: ROLLBACK by the second look, and never CONTINUE.
+
+    From the first look on, and later, for as long as it lasts; where the old version is not
+    reported any more from then on, no CONTINUE.
+    """
     errors, health = (_named_after(trial, name) for name in ("error_rate", "health_score"))
     hit = [*errors, *health]
     refused = _no_effect(trial, hit, effects, "error_rate or health_score")
@@ -94,11 +98,22 @@ def outage(trial: Trial, effects: Effects) -> Run:
         looks = trial.ask([fails] * OUTAGE_LOOKS)
         return _unreadable(looks, hit)
     late = GOOD_LOOKS * 2
-    at_once = trial.ask([fails] * OUTAGE_LOOKS)
-    later = trial.ask([*changed(OUTAGE_LOOKS, fails, after=late)])
-    for looks in (at_once, later):
-        if looks[-1].decision != "ROLLBACK":
+    alone = {**fails, **trial.without_old_version}
+    at_once, later, left_alone = (
+        trial.ask([*changed(LOOKS - after, change, after=after)], past_rollback=True)
+        for change, after in ((fails, 0), (fails, late), (alone, late))
+    )
+    for looks, after in ((at_once, 0), (later, late)):
+        first = looks[after : after + OUTAGE_LOOKS]
+        if all(look.decision != "ROLLBACK" for look in first):
             return Run(FAILS, said(looks), f"no ROLLBACK by look {OUTAGE_LOOKS} of an outage")
+    for looks, after, where in (
+        (at_once, 0, ""),
+        (later, late, ""),
+        (left_alone, late, ", from which on the old version is not reported any more"),
+    ):
+        if any(look.decision == "CONTINUE" for look in looks[after + OUTAGE_LOOKS - 1 :]):
+            return Run(FAILS, said(looks), f"CONTINUE while an outage lasts{where}")
     return Run(PASSES, said(at_once))
 
 

@@ -132,6 +132,11 @@ class Trial:
         own = (*self.levels.usual, "canary_share")
         return (*own, *(CONTROL + name for name in self._compared))
 
+    @cached_property
+    def without_old_version(self) -> Change:
+        """What an observation has where the old version is not reported any more."""
+        return dict.fromkeys(CONTROL + name for name in self._compared)
+
     def usual(self, metric: str) -> float:
         """Returns the usual value of a metric."""
         return self.levels.usual[metric]
@@ -152,12 +157,17 @@ class Trial:
         least = (self.policy.calibration or UNCALIBRATED).pauses.min_requests
         return max(self.levels.usual["requests"], least)
 
-    def ask(self, changes: Sequence[Change]) -> list[Look]:
-        """Returns the answers at observations with these changes, up to the first ROLLBACK."""
+    def ask(self, changes: Sequence[Change], *, past_rollback: bool = False) -> list[Look]:
+        """Returns the answers at observations with these changes.
+
+        Args:
+            changes: Of each observation.
+            past_rollback: Whether to go on after a ROLLBACK, as where it could not be carried out.
+        """
         rollout, looks = self.begin(), []
         for step, change in enumerate(changes):
             looks.append(self.look(rollout, step, change))
-            if looks[-1].decision == "ROLLBACK":
+            if looks[-1].decision == "ROLLBACK" and not past_rollback:
                 break
         return looks
 
