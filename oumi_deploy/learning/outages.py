@@ -79,7 +79,9 @@ class _Kind:
     old_version: str = BESIDE
 
 
-def outages_of(episodes: Episodes, metrics: Sequence[str], share: float, seed: int) -> Episodes:
+def outages_of(
+    episodes: Episodes, metrics: Sequence[str], share: float, seed: int, *, late: bool = False
+) -> Episodes:
     """Returns outages made from the episodes, which are bad; none if there is nothing to make.
 
     Each is a good release in which something is plainly wrong, from its first canary observation
@@ -93,14 +95,18 @@ def outages_of(episodes: Episodes, metrics: Sequence[str], share: float, seed: i
         metrics: What the state is made from; no other metric fails.
         share: Outages for each release, 0 or more.
         seed: Seed of which releases fail, when, and how much.
+        late: Whether some begin later, beside the old version or with it gone from then on, where
+            health is known too. For what is also taught on good releases without an old version:
+            else that it is gone would look like the failure.
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
     known = [name for name in KINDS if name in metrics and name in episodes.numbers]
     kinds = [_Kind((name,)) for name in known]
     if "health_score" in known and _ERRORS in known:
         kinds.append(_Kind((_ERRORS, "health_score")))
-        kinds.append(_Kind((_ERRORS, "health_score"), is_late=True, old_version=GONE))
-        kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE)]
+        if late:
+            kinds.append(_Kind((_ERRORS, "health_score"), is_late=True, old_version=GONE))
+            kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE)]
     elif _ERRORS in known:
         kinds += [_Kind((_ERRORS,), old_version=at) for at in (NEVER, FAILS)]
         kinds += [_Kind((_ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE, FAILS)]
@@ -118,8 +124,8 @@ def outages_of(episodes: Episodes, metrics: Sequence[str], share: float, seed: i
     }
     onset = np.zeros(n, dtype=int)
     if any(one.is_late for one in kinds):
-        late = np.array([one.is_late for one in kinds])[kind]
-        onset = np.where(late, (random.uniform(size=n) * copies.canary_lengths).astype(int), 0)
+        is_late = np.array([one.is_late for one in kinds])[kind]
+        onset = np.where(is_late, (random.uniform(size=n) * copies.canary_lengths).astype(int), 0)
     has_begun = copies.canary_steps >= onset[of]
     # Copied once: each kind writes into rows of its own.
     numbers = {name: column.copy() for name, column in copies.numbers.items()}

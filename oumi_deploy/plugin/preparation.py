@@ -160,8 +160,11 @@ def encode_training_split(
     if model.encoder is not None:
         # What it was trained on before and what it is trained on now are both no surprise to it.
         model.encoder = encoder.widened(features)
+    late = settings.hidden_share > 0  # which shows good releases without an old version
     made = {
-        "outage_share": outages_of(episodes, encoder.metrics, settings.outage_share, seed),
+        "outage_share": outages_of(
+            episodes, encoder.metrics, settings.outage_share, seed, late=late
+        ),
         "lookalikes": lookalikes_of(episodes, encoder.metrics, settings.lookalikes, seed),
     }
     asked = {"outage_share": settings.outage_share, "lookalikes": sum(settings.lookalikes.values())}
