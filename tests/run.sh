@@ -5,9 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 recipes/install.sh
-export PATH="$PWD/.venv/bin:$PATH" DO_NOT_TRACK=1
+# One thread each: two OpenMP pools on two cores wait for each other.
+export PATH="$PWD/.venv/bin:$PATH" DO_NOT_TRACK=1 OMP_NUM_THREADS=1
 
 ruff check .
 ruff format --check .
 pyright
-pytest "$@"
+# Two at a time, a file as a whole: fixtures of a module are dear, as importing Oumi is.
+pytest -n 2 --dist loadfile "$@"
