@@ -32,7 +32,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from oumi_deploy.episodes.schema import STANDARD_METRICS
 from oumi_deploy.errors import DeployError, near_name
-from oumi_deploy.learning.outages import check_lookalikes
+from oumi_deploy.learning.lookalikes import check_lookalikes
 from oumi_deploy.problem.directions import directions_of
 from oumi_deploy.problem.rewards import Rewards
 from oumi_deploy.problem.state import parse_state

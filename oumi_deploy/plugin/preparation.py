@@ -39,7 +39,8 @@ from oumi_deploy.learning.learners import (
     rule_of,
     transitions_of,
 )
-from oumi_deploy.learning.outages import KINDS, lookalikes_of, outages_of
+from oumi_deploy.learning.lookalikes import lookalikes_of
+from oumi_deploy.learning.outages import KINDS, outages_of
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
 from oumi_deploy.learning.table import ReplayedTable

@@ -22,7 +22,8 @@ import pytest
 from oumi_deploy.episodes.sample import generate_sample
 from oumi_deploy.episodes.schema import BAD, GOOD
 from oumi_deploy.errors import DeployError
-from oumi_deploy.learning.outages import LOOKALIKES, lookalikes_of, outages_of
+from oumi_deploy.learning.lookalikes import LOOKALIKES, lookalikes_of
+from oumi_deploy.learning.outages import outages_of
 
 METRICS = ["error_rate", "memory_usage", "cpu_usage", "health_score"]
 
