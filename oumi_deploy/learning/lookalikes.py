@@ -53,6 +53,8 @@ _COLD, _WARM_AFTER = (0.2, 0.8), (1.0, 4.0)
 """Share of the old version's memory that a new one lacks at first, and observations in which the
 rest falls to a third."""
 
+_SPIKE, _PROMOTION = "spike", "promotion"
+
 
 def lookalikes_of(
     episodes: Episodes, metrics: Sequence[str], shares: Mapping[str, float], seed: int
@@ -83,6 +85,12 @@ def lookalikes_of(
     return concatenate(made) if made else episodes.select(np.arange(0))
 
 
+def told_by_comparison(lookalikes: Episodes) -> np.ndarray:
+    """Returns which of them only the old version or the time before tells from an outage, (n,)."""
+    alone = (_SPIKE, _PROMOTION)
+    return np.array([not id_.startswith(alone) for id_ in lookalikes.ids], dtype=bool)
+
+
 def check_lookalikes(shares: Mapping[str, float]) -> None:
     """Raises DeployError at a kind that is none, or a share that is not 0 or more."""
     for kind, share in shares.items():
@@ -104,7 +112,7 @@ def _spikes(
     rows = copies.canary_steps == np.repeat(at, lengths)
     highest = _HIGHEST ** random.uniform(size=n)
     level = np.minimum(outage_errors(usual_errors(episodes)) * highest, 1.0)
-    spikes = _changed(copies, "spike", {ERRORS: (rows, np.repeat(level, lengths))})
+    spikes = _changed(copies, _SPIKE, {ERRORS: (rows, np.repeat(level, lengths))})
     take_away_old_version(
         spikes.numbers, copies.canary_rows[np.repeat(np.arange(n) % 2 == 1, lengths)]
     )
@@ -169,6 +177,22 @@ def _warm_ups(
     cold = np.repeat(lacks, lengths) * np.exp(-copies.canary_steps / np.repeat(after, lengths))
     old = copies.numbers[CONTROL + name][copies.canary_rows]
     return _changed(copies, "warm-up", {name: (~np.isnan(old), old * (1.0 - cold))})
+
+
+def _promotions(
+    episodes: Episodes, metrics: Sequence[str], n: int, random: np.random.Generator
+) -> Episodes | None:
+    good = (episodes.labels == GOOD) & (episodes.canary_lengths > 0)
+    if ERRORS not in metrics or (copies := _some(episodes, good, n, random)) is None:
+        return None
+    lengths = copies.canary_lengths
+    onset = (random.uniform(size=n) * lengths).astype(int)
+    gone, is_part = copies.canary_steps >= onset.repeat(lengths), np.arange(n) % 2 == 0
+    promoted = _changed(copies, _PROMOTION, {})
+    take_away_old_version(promoted.numbers, copies.canary_rows[gone & ~is_part.repeat(lengths)])
+    rows = copies.canary_rows[gone & is_part.repeat(lengths)]
+    take_away_old_version(promoted.numbers, rows, (ERRORS,))
+    return promoted
 
 
 def _moved(copies: Episodes, name: str, levels: np.ndarray) -> Episodes:
@@ -241,6 +265,7 @@ LOOKALIKES = {
     "shared_silence": _shared_silences,
     "unchanged_level": _unchanged_levels,
     "warm_up": _warm_ups,
+    "promotion": _promotions,
 }
 """What only looks like an outage.
 
@@ -249,5 +274,6 @@ nothing known of the old version. shared_failure: they fail in the old version a
 the first observations on. shared_silence: neither version reports them from there on.
 unchanged_level: memory or CPU is near its limit, or part of the pods is not ready, before the
 release, in the old version and in the new one alike. warm_up: memory begins low and comes to that
-of the old version.
+of the old version. promotion: from one observation on nothing is known of the old version any more,
+every second time of its errors alone, as where it has no traffic left.
 """

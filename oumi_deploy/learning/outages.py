@@ -36,9 +36,11 @@ ERRORS = "error_rate"
 
 KINDS = (ERRORS, "health_score", *_AT_LIMIT)
 
-BESIDE, FAILS, GONE, NEVER = "beside", "fails", "gone", "never"
-"""What of the old version is there: it is as it was, or fails as well but less; or there is nothing
-of it from the outage on, or at no time."""
+BESIDE, FAILS, GONE, LEFT, NEVER = "beside", "fails", "gone", "left", "never"
+"""What of the old version is there: it is as it was, or fails as well but less; or it is gone from
+the outage on, or earlier; or it fails as much and is gone later, and the new one still fails; or
+there is nothing of it at any time. Gone is all of it or, as where it has no traffic any more, the
+metric that fails alone."""
 
 _FEWER = 0.5
 """Share of the errors that the old version has at most where it fails less."""
@@ -51,7 +53,7 @@ class _Kind:
     Attributes:
         fails: The metrics that do.
         is_late: Whether it begins at any observation rather than at the first.
-        old_version: BESIDE, FAILS, GONE or NEVER.
+        old_version: BESIDE, FAILS, GONE, LEFT or NEVER.
     """
 
     fails: tuple[str, ...]
@@ -75,9 +77,9 @@ def outages_of(
         metrics: What the state is made from; no other metric fails.
         share: Outages for each release, 0 or more.
         seed: Seed of which releases fail, when, and how much.
-        late: Whether some begin later, beside the old version or with it gone from then on, where
-            health is known too. For what is also taught on good releases without an old version:
-            else that it is gone would look like the failure.
+        late: Whether some begin later where health is known too, beside the old version, with it
+            gone by then, or with it failing as well and gone later. For what is also taught on good
+            releases without an old version: else that it is gone would look like the failure.
     """
     good = np.flatnonzero((episodes.labels == GOOD) & (episodes.canary_lengths > 0))
     known = [name for name in KINDS if name in metrics and name in episodes.numbers]
@@ -86,7 +88,8 @@ def outages_of(
         kinds.append(_Kind((ERRORS, "health_score")))
         if late:
             kinds.append(_Kind((ERRORS, "health_score"), is_late=True, old_version=GONE))
-            kinds += [_Kind((ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE)]
+            kinds += [_Kind((ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE, LEFT)]
+            kinds += [_Kind((m,), is_late=True, old_version=GONE) for m in known if m in _AT_LIMIT]
     elif ERRORS in known:
         kinds += [_Kind((ERRORS,), old_version=at) for at in (NEVER, FAILS)]
         kinds += [_Kind((ERRORS,), is_late=True, old_version=at) for at in (BESIDE, GONE, FAILS)]
@@ -107,6 +110,15 @@ def outages_of(
         is_late = np.array([one.is_late for one in kinds])[kind]
         onset = np.where(is_late, (random.uniform(size=n) * copies.canary_lengths).astype(int), 0)
     has_begun = copies.canary_steps >= onset[of]
+    gone_from, is_part = onset, np.zeros(n, dtype=bool)
+    if late:
+        # Half of those that are gone went before the outage, and of half the failing metric alone.
+        when, way = random.uniform(size=(2, n))
+        is_left = np.array([one.old_version == LEFT for one in kinds])[kind]
+        earlier = np.where(way < 0.5, (when * (onset + 1)).astype(int), 0)
+        later = 1 + (when * np.maximum(copies.canary_lengths - onset - 1, 0)).astype(int)
+        gone_from = onset + np.where(is_left, later, -earlier)
+        is_part = np.arange(n) // len(kinds) % 2 == 0
     # Copied once: each kind writes into rows of its own.
     numbers = {name: column.copy() for name, column in copies.numbers.items()}
     for i in np.unique(kind):
@@ -114,14 +126,16 @@ def outages_of(
         for name in one.fails:
             failing = mine & has_begun
             numbers[name][copies.canary_rows[failing]] = levels[name][of[failing]]
-        if one.old_version == FAILS and CONTROL + ERRORS in numbers:
-            rows = copies.canary_rows[mine]
+        if one.old_version in (FAILS, LEFT) and CONTROL + ERRORS in numbers:
+            fails = mine if one.old_version == FAILS else mine & has_begun
+            rows = copies.canary_rows[fails]
             known = ~np.isnan(numbers[CONTROL + ERRORS][rows])
-            fewer = levels[ERRORS] * random.uniform(0.0, _FEWER, n)
-            numbers[CONTROL + ERRORS][rows[known]] = fewer[of[mine]][known]
-        elif one.old_version != BESIDE:
-            away = mine & (has_begun | (one.old_version == NEVER))
-            take_away_old_version(numbers, copies.canary_rows[away])
+            part = random.uniform(0.0, _FEWER, n) if one.old_version == FAILS else np.ones(n)
+            numbers[CONTROL + ERRORS][rows[known]] = (levels[ERRORS] * part)[of[fails]][known]
+        if one.old_version in (GONE, LEFT, NEVER):
+            away = mine & ((copies.canary_steps >= gone_from[of]) | (one.old_version == NEVER))
+            take_away_old_version(numbers, copies.canary_rows[away & ~is_part[of]])
+            take_away_old_version(numbers, copies.canary_rows[away & is_part[of]], one.fails)
     return replace(
         copies,
         ids=named("outage", copies.ids),
@@ -154,10 +168,12 @@ def error_levels(usual: float, random: np.random.Generator, n: int) -> np.ndarra
     return np.minimum(outage_errors(usual) * _TENFOLD ** random.uniform(size=n), 1.0)
 
 
-def take_away_old_version(numbers: Mapping[str, np.ndarray], rows: np.ndarray) -> None:
-    """Takes what is known of the old version out of some rows, in place."""
+def take_away_old_version(
+    numbers: Mapping[str, np.ndarray], rows: np.ndarray, metrics: Sequence[str] | None = None
+) -> None:
+    """Takes what is known of the old version out of some rows, in place; of all metrics if None."""
     for name, column in numbers.items():
-        if name.startswith(CONTROL):
+        if name.startswith(CONTROL) and (metrics is None or name[len(CONTROL) :] in metrics):
             column[rows] = np.nan
 
 

@@ -113,8 +113,8 @@ class AlgorithmSettings:
     are good, 0 or more: `spike` (requests fail at one observation alone), `shared_failure` (in the
     old version as much), `shared_silence` (neither version reports them), `unchanged_level` (memory
     or CPU near its limit, or pods not ready, before the release as well), `warm_up` (memory comes
-    from below to the old version's). Tens of releases hardly have them. They are in no figure
-    either."""
+    from below to the old version's), `promotion` (the old version is gone from one look on). Tens
+    of releases hardly have them. They are in no figure either."""
 
     feature_dropout: float = 0.0
     """Probability 0..1 with which each feature is hidden from a decision that is learnt from, so

@@ -39,7 +39,7 @@ from oumi_deploy.learning.learners import (
     rule_of,
     transitions_of,
 )
-from oumi_deploy.learning.lookalikes import lookalikes_of
+from oumi_deploy.learning.lookalikes import lookalikes_of, told_by_comparison
 from oumi_deploy.learning.outages import KINDS, outages_of
 from oumi_deploy.learning.replay import Replay
 from oumi_deploy.learning.settings import AlgorithmSettings, read_settings
@@ -179,7 +179,10 @@ def encode_training_split(
                 f"trainer_kwargs.{name} has no effect: the state and the training split have none "
                 f"of {', '.join(KINDS)} in common, or no good release that reports it"
             )
-    is_whole = np.arange(len(features)) >= len(features) - len(made["lookalikes"].canary_rows)
+    alike = made["lookalikes"]
+    is_whole = np.zeros(len(features), dtype=bool)
+    if len(alike):
+        is_whole[-len(alike.canary_rows) :] = told_by_comparison(alike).repeat(alike.canary_lengths)
     bounds = Bounds.of(settings.rewards, float(episodes.canary_lengths.max()))
     if model.encoder is None and isinstance(model, DeploymentQTable):
         with as_config_error("model.model_kwargs"):

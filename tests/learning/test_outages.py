@@ -52,14 +52,19 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
     for at in range(len(outages)):
         outage = outages.select(np.array([at]))
         original = episodes.select(np.array([good[outage.ids[0].split(" of ")[1]]]))
-        failing, is_late = [], False
-        had, has = (
-            np.array([x.numbers[n] for n in x.numbers if n.startswith("control_")])
-            for x in (original, outage)
-        )
-        is_gone = bool((np.isnan(has) & ~np.isnan(had)).any())
+        failing, is_late, lost = [], False, set()
         for name, values in outage.numbers.items():
-            moved = ~((values == original.numbers[name]) | np.isnan(values))
+            had = original.numbers[name]
+            if name.startswith("control_"):
+                if (np.isnan(values) & ~np.isnan(had)).any():
+                    lost.add(name.removeprefix("control_"))
+                moved = (values != had) & ~np.isnan(values)
+                # It fails as much as the new version, until it is gone.
+                new = outage.numbers[name.removeprefix("control_")]
+                assert (values[moved] == new[-1]).all()
+                assert not moved.any() or (late and name == "control_error_rate")
+                continue
+            moved = ~((values == had) | np.isnan(values))
             if not moved.any():
                 continue
             failing.append(name)
@@ -75,17 +80,18 @@ def test_one_thing_fails_and_stays_and_all_else_is_as_a_good_release_had_it(epis
                 "memory_usage": 0.97 <= level <= 1.1,
                 "cpu_usage": 0.98 <= level <= 2,
             }[name], (name, level)
-        seen.add((*sorted(failing), is_late, is_gone))
+        gone = "part" if lost and lost <= set(failing) else "all" if lost else "none"
+        seen.add((*sorted(failing), is_late, gone))
     both = ("error_rate", "health_score")
-    at_once = {(*names, False, False) for names in (*((m,) for m in METRICS), both)}
+    at_once = {(*names, False, "none") for names in (*((m,) for m in METRICS), both)}
     if not late:
         assert seen == at_once
         return
-    later = {("error_rate", True, False), ("error_rate", True, True), (*both, True, True)}
-    assert at_once | later <= seen
-    # Some of what is to begin late begins at once, and some had no old version beside it.
-    some = {(*names[:-2], *how) for names in later for how in ((False, True), (True, False))}
-    assert seen <= at_once | later | some
+    assert at_once <= seen
+    assert ("error_rate", True, "none") in seen
+    for gone in ("part", "all"):
+        assert {(m, True, gone) for m in ("error_rate", "memory_usage", "cpu_usage")} <= seen
+        assert (*both, True, gone) in seen
 
 
 def test_without_health_errors_come_late_too_and_with_more_or_less_of_the_old_version(episodes):
@@ -278,3 +284,22 @@ def test_a_warm_up_comes_from_below_to_the_old_versions_memory(episodes):
         assert (np.diff(share) > 0).all()
         assert 0.2 <= share[0] < share[-1] < 1
         assert np.flatnonzero(moved)[0] >= one.baseline_lengths[0]
+
+
+def test_a_promotion_takes_the_old_version_away_and_nothing_else(episodes):
+    lost = set()
+    for one, original in lookalikes(episodes, "promotion"):
+        gone = set()
+        for name, values in one.numbers.items():
+            had = original.numbers[name]
+            changed = ~((values == had) | (np.isnan(values) & np.isnan(had)))
+            assert np.isnan(values[changed]).all()
+            if changed.any():
+                assert name.startswith("control_")
+                first = np.flatnonzero(changed)[0]
+                assert np.isnan(values[first:]).all()
+                gone.add(name)
+        lost.add(len(gone))
+    # All of it, or as where it has no traffic left its errors alone.
+    assert {1, max(lost)} <= lost
+    assert max(lost) > 3

@@ -289,3 +289,26 @@ def test_an_outage_is_no_continue_once_the_old_version_is_gone(neural, n):
     assert said[:6] == ["CONTINUE"] * 6
     assert "CONTINUE" not in said[6:]
     assert said[-1] == "ROLLBACK"
+
+
+@pytest.mark.parametrize("n_gone", [0, 4])
+def test_errors_that_begin_when_the_old_version_has_no_traffic_left_are_rolled_back(neural, n_gone):
+    """Its memory is still reported, its error rate is not; that alone is no failure."""
+    idle = {"control_error_rate": None}
+    for rate in (0.1, 0.5, 1.0):
+        failing = [{**idle, "error_rate": rate}] * 6
+        said = asked(neural, *[{}] * 4, *[idle] * n_gone, *failing)
+        assert said[: 4 + n_gone] == ["CONTINUE"] * (4 + n_gone)
+        assert "CONTINUE" not in said[4 + n_gone :]
+        assert said[-1] == "ROLLBACK"
+    gone = {f"control_{name}": None for name in USUAL}
+    assert asked(neural, *[{}] * 4, *[gone] * 6) == ["CONTINUE"] * 10
+
+
+def test_a_shared_failure_that_the_new_version_keeps_is_its_own(neural):
+    """The old one heals, or is gone."""
+    shared, gone = of_both(error_rate=0.4), {f"control_{name}": None for name in USUAL}
+    for old in ({}, gone):
+        said = asked(neural, {}, {}, {}, *[shared] * 3, *[{"error_rate": 0.4, **old}] * 6)
+        assert said[-1] == "ROLLBACK"
+        assert "CONTINUE" not in said[7:]
