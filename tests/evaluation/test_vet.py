@@ -103,7 +103,7 @@ def test_a_sensible_policy_passes_every_case():
     assert found.passes
     assert found.warnings == ()
     outage = of(found, "outage")
-    assert outage.answered == "ROLLBACK at look 1 (risk 0.97)"
+    assert outage.answered == "ROLLBACK at looks 1 to 10 (risk 0.97)"
     assert f"{len(found.findings)} of {len(found.findings)} cases pass" in describe(found)
 
 
@@ -200,12 +200,24 @@ def test_an_outage_that_only_the_old_version_could_show_is_no_reason_to_go_on():
     found = vet(policy_of(beside_the_old_version, edges))
     assert found.failed == ("outage",)
     outage = of(found, "outage")
-    assert outage.answered.startswith("without the old version's values: CONTINUE")
-    assert "put error_rate itself into the state" in outage.why
+    beside, alone = outage.runs
+    assert "from which on the old version is not reported any more" in beside.note
+    assert alone.setting == "without the old version's values"
+    assert alone.answered.startswith("CONTINUE")
+    assert "put error_rate itself into the state" in alone.note
     assert any("tenfold errors" in w and "old version" in w for w in found.warnings)
     # Where nothing else is read, the look is silent and the policy pauses by itself.
     alone = policy_of(lambda errors: 0.95 if errors == 1 else 0.05, {"error_rate.control": [0.03]})
     assert results(vet(alone))["outage"] == "passes"
+
+
+def test_an_outage_is_followed_to_its_end():
+    def forgets(errors: int, steps: int) -> float:
+        return 0.95 if errors == 1 and steps != 1 else 0.05
+
+    found = vet(policy_of(forgets, {"error_rate": [0.03], "steps": [4.5, 6.5]}))
+    assert "outage" in found.failed
+    assert of(found, "outage").why == "CONTINUE while an outage lasts"
 
 
 def test_settings_without_a_baseline_are_tried_where_the_state_uses_one():
