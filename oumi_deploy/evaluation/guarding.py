@@ -122,21 +122,17 @@ def said_of_unread(guardrails: Guardrails, episodes: Episodes) -> list[str]:
     ]
 
 
-def without_unread(guardrails: Guardrails, episodes: Episodes) -> Guardrails:
-    """Returns the guardrails that some release gives something to read."""
+def without_unread(guardrails: Guardrails, episodes: Episodes) -> tuple[Guardrails, list[str]]:
+    """Returns the guardrails that some release can be read by, and a sentence for each other."""
     lacking = not_read(guardrails, episodes)
-    return Guardrails(tuple(rail for rail in guardrails.rails if rail.name not in lacking))
-
-
-def said_of_left_out(guardrails: Guardrails, episodes: Episodes) -> list[str]:
-    """Returns a sentence for each guardrail that `without_unread` leaves out."""
-    lacking = not_read(guardrails, episodes)
-    return [
+    read = [rail for rail in guardrails.rails if rail.name not in lacking]
+    left_out = [
         f"guardrails: {rail.name}: left out, for no release here reports "
         f"{_what(rail, lacking[rail.name])}"
         for rail in guardrails.rails
         if rail.name in lacking
     ]
+    return Guardrails(tuple(read)), left_out
 
 
 def require_read(guardrails: Guardrails, episodes: Episodes) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from oumi_deploy.episodes.packed import Episodes
 from oumi_deploy.errors import DeployError, near_name
 from oumi_deploy.evaluation.calibrate import calibrate
-from oumi_deploy.evaluation.guarding import said_of_left_out, without_unread
+from oumi_deploy.evaluation.guarding import without_unread
 from oumi_deploy.policy.calibration import check_alpha
 from oumi_deploy.policy.guardrails import Guardrails, read_guardrails
 from oumi_deploy.policy.pauses import PauseRules
@@ -58,9 +58,10 @@ class CalibrationSettings:
         # loaded.
         from oumi.utils.logging import logger
 
-        for sentence in said_of_left_out(self.guardrails, episodes):
+        read, left_out = without_unread(self.guardrails, episodes)
+        for sentence in left_out:
             logger.warning(f"{SETTING}.{sentence}")
-        return without_unread(self.guardrails, episodes)
+        return read
 
     def require_no_bound(self) -> None:
         """Raises DeployError if a bound is asked for that cross-fitting cannot give."""
